@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one place that imports and configures Numba.
+
+Import it only from modules that run in workers: `import numba` costs 0.3 s and more.
+`@jit` compiles without fast-math, so sums keep the order that is written; see docs/performance.md.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # one worker, one core; threads do not survive a fork
+
+
+def _choose_cache() -> None:
+    """Point Numba at a folder that can be written, else its import of cached functions fails."""
+    if "NUMBA_CACHE_DIR" in os.environ or os.access(Path(__file__).parent, os.W_OK):
+        return
+    base = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "gpuidx" / "numba"
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        writable = os.access(base, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        user = os.getuid() if hasattr(os, "getuid") else "user"
+        base = Path(tempfile.gettempdir()) / f"gpuidx-numba-{user}"
+        base.mkdir(mode=0o700, exist_ok=True)
+    os.environ["NUMBA_CACHE_DIR"] = str(base)
+
+
+_choose_cache()
+
+import numba  # noqa: E402  (after the environment is set)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def jit(function: F) -> F:
+    """Compile a function without the interpreter lock, cached on disk, IEEE arithmetic as written."""
+    return numba.njit(nogil=True, cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+
+
+def fast_jit(function: F) -> F:
+    """Like `jit`, with multiply-adds fused and NaN ignored; for scores whose last bits do not matter."""
+    return numba.njit(  # type: ignore[no-any-return]
+        nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nnan", "ninf", "nsz"}
+    )(function)

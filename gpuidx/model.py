@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The things that travel through the run: Message, Frame, PeakList, Candidate, Crystal, Reflections.
+
+Units: Å, Å⁻¹ (no 2π), eV, m, ADU, px.  Rows of a 3×3 matrix are vectors, lab frame x y z.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuidx.geometry.detector import Detector
+
+PIXEL_TYPES = ("u2", "i2", "u4", "i4", "f4")
+"""dtypes that kernels are made for; decoders convert u1 to u2, i1 to i2, and i8, u8, f8 to f4."""
+
+HeaderValue = int | float | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What a source delivered, not decoded.
+
+    Attributes
+    ----------
+    serial
+        Number in this run, from ``--serial-start``, in order of arrival.
+    filename, event
+        As the stream names the frame.
+    data
+        The payload; empty for a frame that is to be read from the file `filename`.
+    """
+
+    serial: int
+    filename: str
+    event: str
+    data: memoryview
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PeakList:
+    """Peaks of one frame, in the order of the search (or as supplied).
+
+    Attributes
+    ----------
+    fs, ss : (peak,) float64
+        Position within the panel, px, 0.0 = corner of the first pixel.
+    panel : (peak,) int32
+        Index into the geometry's panels.
+    intensity : (peak,) float64
+        ADU, background subtracted.
+    """
+
+    fs: NDArray[np.float64]
+    ss: NDArray[np.float64]
+    panel: NDArray[np.int32]
+    intensity: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.fs)
+
+    def select(self, index: NDArray[Any]) -> "PeakList":
+        """The peaks that a mask or list of indices names, in its order."""
+        return PeakList(
+            fs=self.fs[index], ss=self.ss[index], panel=self.panel[index], intensity=self.intensity[index]
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frame:
+    """One exposure as sent: decoded, not corrected, in host memory.
+
+    Attributes
+    ----------
+    serial, filename, event
+        As in `Message`.
+    image : (ss, fs)
+        The slab: all panels in one array, C-contiguous, writable, dtype one of `PIXEL_TYPES`.
+        None with ``--no-image-data``.
+    mask : (ss, fs) bool
+        True where a pixel must not be used in this frame only (NaN or infinite pixels, masks that came
+        with the frame).  None if there is none.  The geometry's own mask is not repeated here.
+    wavelength
+        Å.
+    photon_energy
+        eV.
+    detector
+        The panels at this frame's camera length and shift.
+    headers
+        Values read from the message, by the name they were looked up under, in that order.
+    peaks
+        Sent along with the frame (``--peaks=msgpack``), else None.
+    """
+
+    serial: int
+    filename: str
+    event: str
+    image: NDArray[Any] | None
+    mask: NDArray[np.bool_] | None
+    wavelength: float
+    photon_energy: float
+    detector: Detector
+    headers: Mapping[str, HeaderValue] = field(default_factory=dict)
+    peaks: PeakList | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Candidate:
+    """A lattice that the indexing trials accepted; not refined against positions, not checked.
+
+    Attributes
+    ----------
+    axes : (abc, xyz)
+        Real-space axes in Å of the reduced primitive cell, right-handed.
+    shift : (xy,)
+        Common shift of all q that fits best (an error of the beam centre), Å⁻¹.
+    score
+        Log-likelihood ratio; facts in docs/indexing.md.
+    """
+
+    axes: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Found:
+    """What a backend found in one frame.
+
+    Attributes
+    ----------
+    peaks
+        From the search, or those that came with the frame.
+    candidates
+        Strongest first; empty if the frame is no hit or nothing was accepted.
+    n_tries
+        Trials made: 1 for one attempt series, more with retry and several lattices; 0 if none was made.
+    """
+
+    peaks: PeakList
+    candidates: tuple[Candidate, ...]
+    n_tries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reflections:
+    """Integrated reflections of one crystal, sorted by h, k, l.
+
+    Attributes
+    ----------
+    hkl : (reflection, 3) int32
+    intensity, sigma, peak, background : (reflection,) float64
+        ADU.
+    fs, ss : (reflection,) float64
+        Predicted position within the panel, px.
+    panel : (reflection,) int32
+    n_saturated, n_implausible
+        Left out because of a saturated pixel, or because I < −5σ.
+    """
+
+    hkl: NDArray[np.int32]
+    intensity: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    peak: NDArray[np.float64]
+    background: NDArray[np.float64]
+    fs: NDArray[np.float64]
+    ss: NDArray[np.float64]
+    panel: NDArray[np.int32]
+    n_saturated: int
+    n_implausible: int
+
+    def __len__(self) -> int:
+        return len(self.hkl)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Crystal:
+    """A lattice that passed refinement and checks.
+
+    Attributes
+    ----------
+    recip : (abc*, xyz)
+        Reciprocal axes a*, b*, c*, Å⁻¹, in the target's setting.
+    lattice_type, centering, unique_axis
+        As in a unit-cell file.
+    score
+        Of the candidate it came from.
+    shift : (xy,)
+        Fitted detector shift, m; zero unless ``--refine-shift``.
+    profile_radius
+        Å⁻¹.
+    resolution_limit
+        Å⁻¹; diffraction_resolution_limit of the stream.
+    residuals
+        ``predict_refine/...`` notes by name: total and its excitation-error, fs and ss parts.
+    reflections
+        None if they were not integrated.
+    """
+
+    recip: NDArray[np.float64]
+    lattice_type: str
+    centering: str
+    unique_axis: str
+    score: float
+    shift: tuple[float, float]
+    profile_radius: float
+    resolution_limit: float
+    residuals: Mapping[str, tuple[float, float, float, float]]
+    reflections: Reflections | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result:
+    """Everything that one chunk of the stream says.
+
+    Attributes
+    ----------
+    frame, peaks
+        The frame and its peaks.
+    hit
+        At least ``--min-peaks`` peaks.
+    peak_resolution
+        Å⁻¹.
+    n_tries
+        As in `Found`.
+    crystals
+        Those that passed all checks.
+    """
+
+    frame: Frame
+    peaks: PeakList
+    hit: bool
+    peak_resolution: float
+    n_tries: int
+    crystals: tuple[Crystal, ...]

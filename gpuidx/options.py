@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every option of a run, its default and its help; a stage takes the base class that it depends on.
+
+Names, spellings and defaults are indexamajig's where it has the option.  argparse-dataclass reads the
+field types at run time, so there is no `from __future__ import annotations` here.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Optional
+
+from gpuidx.arguments import option
+from gpuidx.errors import OptionError
+
+BASIC = "Basic options"
+PEAKS = "Peak search options"
+INDEXING = "Indexing options"
+INTEGRATION = "Integration options"
+OUTPUT = "Output options"
+RUN = "Running gpuidx"
+
+ENGINES = (
+    "asdf", "dirax", "felix", "ffbidx", "file", "mosflm", "pinkIndexer", "smallcell", "taketwo", "xds", "xgandalf"
+)  # fmt: skip
+"""Indexing methods of CrystFEL; named on a command line they all mean gpuidx's own engine."""
+
+
+def numbers(*counts: int) -> Callable[[str], tuple[float, ...]]:
+    """A parser of comma-separated numbers, as many as one of *counts* says."""
+
+    def parse(text: str) -> tuple[float, ...]:
+        values = tuple(float(word) for word in text.split(","))
+        if len(values) not in counts:
+            raise ValueError(text)
+        return values
+
+    parse.__name__ = " or ".join(map(str, counts)) + " numbers separated by commas,"
+    return parse
+
+
+def tolerance(text: str) -> tuple[float, ...]:
+    """``a,b,c,al,be,ga`` in percent and degrees; of four numbers the last holds for all angles."""
+    values = numbers(4, 6)(text)
+    return values if len(values) == 6 else (*values[:3], values[3], values[3], values[3])
+
+
+tolerance.__name__ = "four or six numbers separated by commas,"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """Where frames come from and how they are understood."""
+
+    input: Optional[str] = option(
+        None, "-i", "--input", group=BASIC, metavar="FILE",
+        help="list of image files, one per line, perhaps with an event; - for standard input",
+    )  # fmt: skip
+    geometry: str = option(
+        "", "-g", "--geometry", group=BASIC, metavar="FILE", help="geometry file (.geom)"
+    )
+    zmq_input: Optional[str] = option(
+        None, group=BASIC, metavar="ADDRESS", help="receive frames over ZeroMQ from this address"
+    )
+    zmq_subscribe: tuple[str, ...] = option(
+        (), group=BASIC, metavar="TAG", repeat=True, help="subscribe to this tag (SUB socket); repeatable"
+    )
+    zmq_request: Optional[str] = option(
+        None, group=BASIC, metavar="STRING", help="send this string for each frame (REQ socket)"
+    )
+    data_format: str = option(
+        "auto", group=BASIC, metavar="FORMAT", choices=("auto", "msgpack"),
+        help="format of streamed frames: auto or msgpack",
+    )  # fmt: skip
+    image_data: bool = option(
+        True, group=BASIC, off=True, help="do not read the image, only headers and the peak list"
+    )
+    mask_data: bool = option(True, group=BASIC, off=True, help="do not read pixel masks from files")
+    highres: float = option(
+        math.inf, group=BASIC, metavar="A", type=float, help="ignore pixels beyond this resolution, in Å"
+    )
+    no_data_timeout: Optional[float] = option(
+        None, group=BASIC, metavar="S", help="end the run when nothing has come for this many seconds"
+    )
+    max_frames: Optional[int] = option(
+        None, group=BASIC, metavar="N", help="end the run after this many frames"
+    )
+    zmq_requests: int = option(
+        4, group=BASIC, metavar="N", help="requests in flight at the same time, with --zmq-request"
+    )
+    zmq_timeout: float = option(
+        60.0, group=BASIC, metavar="S",
+        help="ask again if a request was not answered for this long although the connection lives",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeakOptions:
+    """Peak search, and what is done with peaks that came with a frame."""
+
+    peaks: str = option(
+        "zaef", group=PEAKS, metavar="METHOD", choices=("zaef", "peakfinder8", "msgpack", "none"),
+        help="peak search: peakfinder8, msgpack (peaks sent along) or none",
+    )  # fmt: skip
+    peak_radius: Optional[tuple[float, ...]] = option(
+        None, group=PEAKS, metavar="R1,R2,R3", type=numbers(3),
+        help="radii for the validation of supplied peaks, px; those of --int-radius if not given",
+    )  # fmt: skip
+    min_peaks: int = option(0, group=PEAKS, metavar="N", help="fewer peaks are not a hit")
+    threshold: float = option(800.0, "-t", "--threshold", group=PEAKS, metavar="ADU", help="least pixel value")
+    min_snr: float = option(5.0, group=PEAKS, metavar="N", help="least signal to noise ratio of a peak")
+    min_pix_count: int = option(2, group=PEAKS, metavar="N", help="least number of pixels of a peak")
+    max_pix_count: int = option(200, group=PEAKS, metavar="N", help="greatest number of pixels of a peak")
+    local_bg_radius: int = option(3, group=PEAKS, metavar="N", help="radius for the local background, px")
+    min_res: int = option(0, group=PEAKS, metavar="N", help="no peaks within this radius, px")
+    max_res: int = option(0, group=PEAKS, metavar="N", help="no peaks beyond this radius, px; 0: no limit")
+    use_saturated: bool = option(True, group=PEAKS, off=True, help="drop saturated peaks")
+    revalidate: bool = option(True, group=PEAKS, off=True, help="take supplied peaks as they are")
+    half_pixel_shift: bool = option(
+        True, group=PEAKS, off=True, help="do not add 0.5 to the positions of supplied peaks"
+    )
+    check_hdf5_snr: bool = option(False, group=PEAKS, help="apply --min-snr to supplied peaks")
+    peakfinder8_fast: bool = option(
+        False, group=PEAKS, help="radial statistics from a sample of the pixels"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexOptions:
+    """Indexing trials, checks and refinement."""
+
+    indexing: Optional[str] = option(
+        None, "--indexing", group=INDEXING, metavar="METHODS", hidden=("-z",),
+        help="none, or any of CrystFEL's methods: all mean gpuidx's own engine",
+    )  # fmt: skip
+    pdb: Optional[str] = option(
+        None, "-p", "--pdb", group=INDEXING, metavar="FILE", help="unit cell, as .cell or PDB file"
+    )
+    tolerance: tuple[float, ...] = option(
+        (5.0, 5.0, 5.0, 1.5, 1.5, 1.5), group=INDEXING, metavar="A,B,C,AL,BE,GA", type=tolerance,
+        help="greatest difference from the target cell, percent and degrees",
+    )  # fmt: skip
+    check_cell: bool = option(True, group=INDEXING, switch=True, help="take lattices of any cell")
+    multi: bool = option(False, group=INDEXING, switch=True, help="look for further lattices in each frame")
+    retry: bool = option(True, group=INDEXING, switch=True, help="do not try again without the weakest peaks")
+    refine: bool = option(True, group=INDEXING, switch=True, help="do not refine against peak positions")
+    check_peaks: bool = option(
+        True, group=INDEXING, switch=True, help="take lattices that explain only few of the peaks"
+    )
+    refine_shift: bool = option(
+        False, group=INDEXING, help="fit the shift of the detector for each crystal, use and report it"
+    )
+    wavelength_estimate: Optional[float] = option(
+        None, group=INDEXING, metavar="M", help="warn about frames that differ by more than 10 percent"
+    )
+    camera_length_estimate: Optional[float] = option(
+        None, group=INDEXING, metavar="M", help="warn about frames that differ by more than 10 percent"
+    )
+    max_indexer_threads: int = option(
+        1, group=INDEXING, metavar="N", help="accepted; use -j for more processes"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegrationOptions:
+    """Prediction and integration."""
+
+    integration: str = option(
+        "rings-nocen-nosat-nograd", group=INTEGRATION, metavar="METHOD",
+        help="none, or rings with -cen, -sat, -grad or their opposites -nocen, -nosat, -nograd",
+    )  # fmt: skip
+    fix_profile_radius: Optional[float] = option(
+        None, group=INTEGRATION, metavar="R", help="profile radius in m⁻¹ instead of that of the peaks"
+    )
+    fix_divergence: float = option(
+        0.0, group=INTEGRATION, metavar="RAD", help="beam divergence, for the stream only"
+    )
+    int_radius: tuple[float, ...] = option(
+        (4.0, 5.0, 7.0), group=INTEGRATION, metavar="R1,R2,R3", type=numbers(3),
+        help="radii of the peak and of its background ring, px",
+    )  # fmt: skip
+    push_res: float = option(
+        math.inf, group=INTEGRATION, metavar="NM-1", type=float,
+        help="integrate this far beyond the resolution limit of the frame, nm⁻¹",
+    )  # fmt: skip
+    overpredict: bool = option(False, group=INTEGRATION, help="predict with five times the profile radius")
+    cell_parameters_only: bool = option(False, group=INTEGRATION, help="no prediction, no integration")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What the stream holds."""
+
+    output: str = option(
+        "", "-o", "--output", group=BASIC, metavar="FILE", help="stream file to write; overwritten"
+    )
+    non_hits_in_stream: bool = option(True, group=OUTPUT, off=True, help="leave out frames that are no hits")
+    copy_header: tuple[str, ...] = option(
+        (), "--copy-header", group=OUTPUT, metavar="NAME", repeat=True, hidden=("--copy-hdf5-field",),
+        help="copy this value of the frame to the stream; repeatable",
+    )  # fmt: skip
+    peaks_in_stream: bool = option(True, group=OUTPUT, off=True, help="leave out the peak lists")
+    refls_in_stream: bool = option(True, group=OUTPUT, off=True, help="leave out the reflection lists")
+    serial_start: int = option(1, group=OUTPUT, metavar="N", help="serial number of the first frame")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Processes, memory, what is shown."""
+
+    jobs: int = option(1, "-j", group=BASIC, metavar="N", help="worker processes")
+    profile: bool = option(False, group=BASIC, help="show at the end where the time went, by stage")
+    backend: str = option(
+        "auto", group=RUN, metavar="NAME", choices=("auto", "cpu", "cuda"), help="auto, cpu or cuda"
+    )
+    slots: int = option(
+        0, group=RUN, metavar="N", help="messages held in memory; 0: four, and four more for each worker"
+    )
+    slot_size: float = option(
+        0.0, group=RUN, metavar="MB", help="largest message, in MB; 0: from the geometry's number of pixels"
+    )
+    task_limit: float = option(
+        30.0, group=RUN, metavar="S", help="a worker that needs longer for a frame is replaced"
+    )
+    status_interval: float = option(5.0, group=RUN, metavar="S", help="time between two status lines")
+    advise_after: int = option(
+        200, group=RUN, metavar="N", help="frames without any hit or crystal before causes are suggested"
+    )
+    debug: bool = option(False, group=RUN, help="tracebacks, core dumps, a line for each frame")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(
+    RunOptions, OutputOptions, IntegrationOptions, IndexOptions, PeakOptions, InputOptions
+):
+    """All options of a run, checked against each other."""
+
+    def __post_init__(self) -> None:
+        _check_sources(self)
+        _check_values(self)
+        _check_support(self)
+
+    @property
+    def engine_names(self) -> tuple[str, ...]:
+        """Other programs' engines that ``--indexing`` names."""
+        return tuple(n for n in (self.indexing or "").split(",") if n and n != "none")
+
+    @property
+    def does_index(self) -> bool:
+        """Whether frames are to be indexed at all."""
+        return self.indexing != "none"
+
+
+def _check_sources(o: Options) -> None:
+    if not o.geometry:
+        raise OptionError("no geometry file; give one with -g")
+    if not o.output:
+        raise OptionError("no output file; give one with -o")
+    if o.input is not None and o.zmq_input is not None:
+        raise OptionError("--input and --zmq-input exclude each other; give one")
+    if o.input is None and o.zmq_input is None:
+        raise OptionError("no input; give a list of files with -i or an address with --zmq-input")
+    if o.zmq_subscribe and o.zmq_request is not None:
+        raise OptionError("--zmq-subscribe and --zmq-request exclude each other; give one")
+    if o.zmq_input is None and (o.zmq_subscribe or o.zmq_request is not None):
+        raise OptionError("--zmq-subscribe and --zmq-request need --zmq-input")
+    if o.zmq_input is not None and not o.zmq_subscribe and o.zmq_request is None:
+        raise OptionError(
+            "--zmq-input needs --zmq-subscribe=TAG (an empty TAG takes everything) or --zmq-request=STRING"
+        )
+
+
+_AT_LEAST = {
+    "jobs": 1, "min_peaks": 0, "min_pix_count": 0, "max_pix_count": 0, "local_bg_radius": 1, "min_res": 0,
+    "max_res": 0, "slots": 0, "slot_size": 0, "task_limit": 0.001, "status_interval": 0.1, "zmq_requests": 1,
+    "zmq_timeout": 0.001, "no_data_timeout": 0.001, "max_frames": 1, "max_indexer_threads": 1, "serial_start": 0,
+    "advise_after": 1,
+}  # fmt: skip
+
+
+def _flag(name: str) -> str:
+    return "-j" if name == "jobs" else "--" + name.replace("_", "-")
+
+
+def _check_values(o: Options) -> None:
+    for name, least in _AT_LEAST.items():
+        value = getattr(o, name)
+        if value is not None and not value >= least:
+            raise OptionError(f"{_flag(name)} is {value:g}; it must be at least {least:g}")
+    if not o.highres > 0:
+        raise OptionError(f"--highres is {o.highres:g}; it is a resolution in Å, above 0")
+    if any(not t > 0 for t in o.tolerance):
+        raise OptionError("--tolerance needs numbers above 0")
+    for name in ("int_radius", "peak_radius"):
+        radii = getattr(o, name)
+        if radii is not None and not 0 < radii[0] <= radii[1] < radii[2] <= 100:
+            raise OptionError(f"{_flag(name)} needs rising radii, 0 < R1 <= R2 < R3 <= 100")
+    if o.fix_profile_radius is not None and not o.fix_profile_radius > 0:
+        raise OptionError(f"--fix-profile-radius is {o.fix_profile_radius:g}; it is in m⁻¹, above 0")
+
+
+def _check_support(o: Options) -> None:
+    if o.peaks == "zaef":
+        raise OptionError("--peaks=zaef (the default) is not built in yet; give --peaks=peakfinder8")
+    if o.peaks == "msgpack" and o.zmq_input is None:
+        raise OptionError("--peaks=msgpack takes peaks from messages; it needs --zmq-input")
+    words = o.integration.replace(",", "-").split("-")
+    known = {"none", "rings", "cen", "nocen", "sat", "nosat", "grad", "nograd"}
+    if words[0] == "prof2d":
+        raise OptionError("--integration=prof2d is not built in yet; give rings")
+    if words[0] not in ("rings", "none") or not set(words) <= known:
+        raise OptionError(f"--integration={o.integration} is not understood; for instance rings-nocen-nosat")
+    for name in o.engine_names:
+        if name.split("-")[0] not in ENGINES:
+            raise OptionError(f"--indexing={name} is not a method; known are none, {', '.join(ENGINES)}")
+    if o.does_index and o.pdb is None:
+        raise OptionError(
+            "indexing needs a known cell in this version; give it with -p, or --indexing=none"
+        )

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a source of messages must do.  A source knows nothing of formats."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import zmq
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One message that has been received.
+
+    Attributes
+    ----------
+    size
+        Bytes in the slot; 0 for a frame that the worker reads from a file.
+    filename, event
+        As the stream names the frame; an event of ``""`` is replaced by ``//SERIAL``.
+    rejected
+        Reason and detail if the message could not be put into the slot (too large, too short, too many parts).
+    """
+
+    size: int
+    filename: str
+    event: str
+    rejected: tuple[str, str] | None = None
+
+
+class Source(Protocol):
+    """Where messages come from; used by one thread, which waits in one `zmq.Poller` for everything.
+
+    Each turn of the run's loop: ``ask``, then wait in the poller, then ``notice``, then ``take`` while
+    something is there.  Nothing here blocks.
+
+    Attributes
+    ----------
+    notes
+        Counters to show at the end (requests renewed, messages dropped, ignored parts).
+    """
+
+    notes: dict[str, int]
+
+    def open(self, poller: zmq.Poller) -> None:
+        """Open sockets or lists and register them; the source keeps its registrations up to date itself.
+
+        Raises
+        ------
+        SourceError
+            If an endpoint is not understood or a list cannot be read.
+        """
+        ...
+
+    def ask(self, free: int) -> None:
+        """See to it that no more than *free* messages can arrive unasked; called every turn."""
+        ...
+
+    def notice(self, events: Mapping[Any, int]) -> None:
+        """Take note of what the poller reported; renew what was lost."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether `take` would give something now."""
+        ...
+
+    def take(self, slot: memoryview) -> Taken | None:
+        """Copy one message into *slot*; None if there was none after all."""
+        ...
+
+    def drop(self) -> bool:
+        """Read one message and throw it away (the ring is full and the sender does not wait).
+
+        Returns whether one was dropped.  Sources that wait for the reader do nothing.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Ask for nothing more; what is under way may still be taken."""
+        ...
+
+    def pending(self) -> int:
+        """Messages that are still under way after `stop`."""
+        ...
+
+    def ended(self) -> bool:
+        """Whether nothing will ever come again."""
+        ...
+
+    def close(self) -> None:
+        """Close all sockets and files."""
+        ...
