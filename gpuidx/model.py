@@ -78,10 +78,8 @@ class Frame:
         As in `Message`.
     image : (ss, fs)
         The slab: all panels in one array, C-contiguous, writable, dtype one of `PIXEL_TYPES`.
+        A pixel that is bad in this frame only, and not by its value alone, is NaN (dtype f4 then).
         None with ``--no-image-data``.
-    mask : (ss, fs) bool
-        True where a pixel must not be used in this frame only (NaN or infinite pixels, masks that came
-        with the frame).  None if there is none.  The geometry's own mask is not repeated here.
     wavelength
         Å.
     photon_energy
@@ -98,7 +96,6 @@ class Frame:
     filename: str
     event: str
     image: NDArray[Any] | None
-    mask: NDArray[np.bool_] | None
     wavelength: float
     photon_energy: float
     detector: Detector

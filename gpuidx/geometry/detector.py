@@ -269,6 +269,15 @@ class Geometry:
     slab_shape: tuple[int, int]
     warnings: tuple[str, ...] = field(default=())
 
+    def gain(self, photon_energy: float) -> NDArray[np.float64]:
+        """ADU per photon of each panel at a photon energy (eV); (panel,)."""
+        return np.array(
+            [
+                p.adu_per_photon if p.adu_per_photon is not None else (p.adu_per_ev or 0.0) * photon_energy
+                for p in self.panels
+            ]
+        )
+
     def detector(self, clen: float, shift_x: float = 0.0, shift_y: float = 0.0) -> Detector:
         """Panels at a camera length and shift (m), cached by value."""
         return _detector(self, clen, shift_x, shift_y)
