@@ -6,7 +6,7 @@ field types at run time, so there is no `from __future__ import annotations` her
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -317,3 +317,33 @@ def _check_support(o: Options) -> None:
         raise OptionError(
             "indexing needs a known cell in this version; give it with -p, or --indexing=none"
         )
+
+
+NOT_BUILT_IN = (
+    "asapo-endpoint", "asapo-token", "asapo-beamtime", "asapo-source", "asapo-group", "asapo-stream",
+    "asapo-output-stream", "asapo-wait-for-stream", "asapo-consumer-timeout", "asapo-acks", "prefix", "basename",
+    "no-check-prefix", "temp-dir", "wait-for-file", "cpu-pin", "median-filter", "filter-noise",
+    "min-squared-gradient", "min-gradient", "min-snr-biggest-pix", "min-snr-peak-pix", "min-sig",
+    "min-peak-over-neighbour", "mille", "mille-dir", "mille-file", "max-mille-level", "int-diag", "harvest-file",
+    "spectrum-file", "fix-bandwidth", "no-cell-combinations", "hdf5-peaks",
+)  # fmt: skip
+"""Options of indexamajig that this version does not have."""
+
+
+def explain_unknown(argv: Sequence[str]) -> None:
+    """Say of indexamajig's options that are missing here that they are missing, not misspelt.
+
+    Raises
+    ------
+    OptionError
+        For the first such option.
+    """
+    engines = tuple(name.lower() + "-" for name in ENGINES)
+    for word in argv:
+        name = word[2:].split("=")[0] if word.startswith("--") else "prefix" if word[:2] == "-x" else ""
+        if name in NOT_BUILT_IN:
+            raise OptionError(f"{word.split('=')[0]} is an option of indexamajig that gpuidx does not have yet")
+        if name.lower().startswith(engines):
+            raise OptionError(
+                f"--{name} belongs to an indexing engine of CrystFEL; gpuidx has its own: leave it out"
+            )

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""argv → options → a run or a command → exit code.  Alone turns errors into text, alone exits."""
+
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from gpuidx import __version__
+from gpuidx.errors import GpuidxError, OptionError
+
+DESCRIPTION = (
+    "Real-time processing of serial crystallography data: frames come in over ZeroMQ or from files, "
+    "peaks, crystals and reflections go out as a CrystFEL stream.  Other commands: gpuidx simulate, gpuidx warmup."
+)
+
+
+def _run(argv: Sequence[str]) -> int:
+    from gpuidx.arguments import parse
+    from gpuidx.options import Options, explain_unknown
+    from gpuidx.run import run
+
+    explain_unknown(argv)
+    return run(parse(Options, argv, "gpuidx", DESCRIPTION), ["gpuidx", *argv])
+
+
+def _simulate(argv: Sequence[str]) -> int:
+    from gpuidx.commands import simulate
+
+    return simulate.main(argv)
+
+
+def _warmup(argv: Sequence[str]) -> int:
+    from gpuidx.commands import warmup
+
+    return warmup.main(argv)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"simulate": _simulate, "warmup": _warmup}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the program; ends the process."""
+    sys.exit(call(sys.argv[1:] if argv is None else argv))
+
+
+def call(argv: Sequence[str]) -> int:
+    """Do what a command line says and return the exit code (docs/architecture.md has their list)."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if "--debug" in argv else logging.INFO,
+        format="%(message)s",
+    )
+    if any(word in ("-v", "-V", "--version") for word in argv[:1]):
+        print(f"gpuidx {__version__}\nLicence: GPL-3.0-or-later, without any warranty.")
+        return 0
+    command = COMMANDS.get(argv[0]) if argv else None
+    try:
+        return command(argv[1:]) if command else _run(argv)
+    except OptionError as error:
+        print(f"gpuidx: {error}\nTry 'gpuidx --help'.", file=sys.stderr)
+        return error.exit_code
+    except GpuidxError as error:
+        if "--debug" in argv:
+            traceback.print_exc()
+        print(f"gpuidx: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("gpuidx: interrupted", file=sys.stderr)
+        return 130

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way of a frame, top to bottom: bytes → frame → peaks → lattices → crystals → reflections → text.
+
+Every step is one module; this file has their order and nothing else.  It runs in the workers; on the
+CUDA path `search` runs in the device process, and all else here as well.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from gpuidx import peaks as peak_lists
+from gpuidx.backends import choose_backend
+from gpuidx.cell import UnitCell
+from gpuidx.formats import Decoder
+from gpuidx.geometry import Geometry
+from gpuidx.geometry.masks import Masks
+from gpuidx.indexing.lattices import Acceptance
+from gpuidx.integration.integrator import Integrator
+from gpuidx.model import Found, Frame, Message, Result
+from gpuidx.options import Options
+from gpuidx.stream.chunk import ChunkWriter
+
+STAGES = ("decode", "peak search and trials", "refine and check", "integrate", "write")
+
+Clock = Callable[[str], AbstractContextManager[Any]]
+"""Gives, for the name of a stage, a context whose duration is counted."""
+
+
+class Pipeline:
+    """All steps of one run, made once per worker.
+
+    Parameters
+    ----------
+    options, geometry, cell
+        Of the run; *cell* is None without a target cell.
+    clock
+        Told when a stage begins and ends (``--profile``).
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        geometry: Geometry,
+        cell: UnitCell | None,
+        clock: Clock = lambda stage: nullcontext(),
+    ) -> None:
+        masks = Masks(geometry, options.highres, options.mask_data)
+        self.options, self.masks, self.clock = options, masks, clock
+        self.decoder = Decoder(geometry, options, masks)
+        self.backend = choose_backend(options, geometry, masks, cell)
+        self.acceptance = Acceptance(geometry, cell, options, options) if cell else None
+        self.integrator = Integrator(geometry, masks, options)
+        self.writer = ChunkWriter(geometry, options)
+
+    def process(self, message: Message, place: memoryview) -> tuple[Result, int]:
+        """Do everything for one message; the text of its chunk goes to *place*.
+
+        Returns
+        -------
+        result, size
+            What was found, and the number of bytes written; 0 for a frame that the stream leaves out.
+
+        Raises
+        ------
+        Rejected
+            If the frame cannot be used.
+        """
+        with self.clock("decode"):
+            frame = self.decode(message)
+        with self.clock("peak search and trials"):
+            (found,) = self.search([frame])
+        result = self.finish(frame, found)
+        with self.clock("write"):
+            return result, self.write(result, place)
+
+    def decode(self, message: Message) -> Frame:
+        """Bytes to pixels, header values and, if they were sent along, checked peaks."""
+        frame = self.decoder.decode(message)
+        if frame.peaks is not None and self.options.revalidate:
+            return peak_lists.validated(frame, self.options, self.masks)
+        return frame
+
+    def search(self, frames: Sequence[Frame]) -> list[Found]:
+        """Peaks and candidate lattices of a batch."""
+        batch = self.backend.upload(frames)
+        self.backend.find_peaks(batch)
+        self.backend.index(batch)
+        return self.backend.results(batch)
+
+    def finish(self, frame: Frame, found: Found) -> Result:
+        """Candidates to refined, checked crystals with integrated reflections."""
+        with self.clock("refine and check"):
+            crystals = (
+                self.acceptance.crystals(frame, found.peaks, found.candidates)
+                if self.acceptance and found.candidates
+                else ()
+            )
+        with self.clock("integrate"):
+            crystals = self.integrator.measure(frame, crystals)
+        inv_d = peak_lists.one_over_d(found.peaks, frame)
+        return Result(
+            frame=frame,
+            peaks=found.peaks,
+            hit=len(found.peaks) >= self.options.min_peaks,
+            peak_resolution=peak_lists.peak_resolution(np.asarray(inv_d)),
+            n_tries=found.n_tries,
+            crystals=crystals,
+        )
+
+    def write(self, result: Result, place: memoryview) -> int:
+        """The chunk's text into *place*; its size, 0 if the stream leaves the frame out."""
+        if not result.hit and not self.options.non_hits_in_stream:
+            return 0
+        return self.writer.write(result, place)
