@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fixed lines of a CrystFEL stream, format 2.3, and the limits of its readers."""
+
+FORMAT_LINE = "CrystFEL stream format 2.3"
+GEOMETRY_BEGIN = "----- Begin geometry file -----"
+GEOMETRY_END = "----- End geometry file -----"
+CELL_BEGIN = "----- Begin unit cell -----"
+CELL_END = "----- End unit cell -----"
+CHUNK_BEGIN = "----- Begin chunk -----"
+CHUNK_END = "----- End chunk -----"
+PEAKS_BEGIN = "Peaks from peak search"
+PEAKS_HEAD = "  fs/px   ss/px (1/d)/nm^-1   Intensity  Panel"
+PEAKS_END = "End of peak list"
+CRYSTAL_BEGIN = "--- Begin crystal"
+CRYSTAL_END = "--- End crystal"
+REFLECTIONS_BEGIN = "Reflections measured after indexing"
+REFLECTIONS_HEAD = "   h    k    l          I   sigma(I)       peak background  fs/px  ss/px panel"
+REFLECTIONS_END = "End of reflections"
+NO_REFLECTIONS = "No integrated reflections."
+
+AUDIT_LIMIT = 4090
+"""Bytes before the geometry."""
+
+LINE_LIMIT = 1022
+"""Bytes of a line."""
+
+GEOMETRY_LIMIT = 1 << 20
+"""Bytes of the geometry."""
+
+PER_NM = 10.0
+"""Å⁻¹ to nm⁻¹."""
+
+NM = 0.1
+"""Å to nm."""
