@@ -1,1 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""Where messages come from; `open_source` chooses by the options."""
+
+from gpuidx.options import InputOptions
+from gpuidx.sources.contract import Source, Taken
+from gpuidx.sources.request import Request
+
+__all__ = ["Source", "Taken", "open_source"]
+
+
+def open_source(options: InputOptions) -> Source:
+    """The source that the options name; nothing is opened before `Source.open`.
+
+    Raises
+    ------
+    SourceError
+        If the address is none that a socket could connect to.
+    """
+    if options.zmq_input is not None and options.zmq_request is not None:
+        return Request(options.zmq_input, options.zmq_request, options.zmq_requests, options.zmq_timeout)
+    raise NotImplementedError

@@ -15,16 +15,20 @@ class Taken:
     Attributes
     ----------
     size
-        Bytes in the slot; 0 for a frame that the worker reads from a file.
+        Bytes of the message; 0 for a frame that the worker reads from a file.
     filename, event
         As the stream names the frame; an event of ``""`` is replaced by ``//SERIAL``.
+    start
+        Where in the slot the message begins: it is ``slot[start : start + size]``, placed so that its pixels
+        are aligned in memory.
     rejected
-        Reason and detail if the message could not be put into the slot (too large, too short, too many parts).
+        Reason and detail if the message could not be put into the slot (too large, short, too many parts).
     """
 
     size: int
     filename: str
     event: str
+    start: int = 0
     rejected: tuple[str, str] | None = None
 
 

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A ZeroMQ socket that tells when its connection comes and goes, and the check of an address.
+
+What is sent and received is the business of `request` and `subscribe`.
+"""
+
+import re
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from gpuidx.errors import SourceError
+
+_TCP = re.compile(r"tcp://(?:[^\s*;]*;)?(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/*;\[\]]+):(\d{1,5})")
+_IPC = re.compile(r"ipc://\S+")
+_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+
+
+def check_address(address: str) -> None:
+    """See whether a socket could connect to this address; nothing is opened.
+
+    Raises
+    ------
+    SourceError
+        If it is neither ``tcp://HOST:PORT`` nor ``ipc://PATH``.
+    """
+    tcp = _TCP.fullmatch(address)
+    if not (_IPC.fullmatch(address) or (tcp and 0 < int(tcp[2]) < 65536)):
+        raise SourceError(
+            f"--zmq-input={address} is not an address to connect to; expected tcp://HOST:PORT or ipc://PATH"
+        )
+
+
+class Link:
+    """A socket connected to one address, with its monitor, both registered in a poller.
+
+    libzmq connects, and connects anew, by itself and in the background; an absent server is no error.
+    Keep-alive makes a host that vanished without a word (no FIN) a lost connection after some 25 s.
+
+    Parameters
+    ----------
+    context, poller
+        Of the thread that uses the link.
+    kind
+        ``zmq.REQ`` or ``zmq.SUB``.
+    address
+        To connect to.
+    hwm
+        Messages that libzmq holds for us.
+
+    Attributes
+    ----------
+    socket, monitor
+        As registered in the poller.
+    connected
+        Whether there is a connection, as far as `look` has seen.
+    """
+
+    def __init__(
+        self, context: "zmq.Context[Any]", poller: zmq.Poller, kind: int, address: str, hwm: int
+    ) -> None:
+        self.poller, self.connected = poller, False
+        self.socket = socket = context.socket(kind)
+        socket.linger, socket.rcvhwm = 0, hwm
+        socket.reconnect_ivl, socket.reconnect_ivl_max = 100, 1000
+        socket.tcp_keepalive, socket.tcp_keepalive_idle = 1, 10
+        socket.tcp_keepalive_intvl, socket.tcp_keepalive_cnt = 5, 3
+        self.monitor = socket.get_monitor_socket(_EVENTS)
+        try:
+            socket.connect(address)
+        except zmq.ZMQError as error:
+            socket.disable_monitor()
+            self.monitor.close(0)
+            socket.close(0)
+            raise SourceError(f"{address}: cannot connect: {error.strerror}") from error
+        poller.register(socket, zmq.POLLIN)
+        poller.register(self.monitor, zmq.POLLIN)
+
+    def look(self) -> bool:
+        """Read what the monitor has to tell; whether the connection was lost since the last look."""
+        lost = False
+        while True:
+            try:
+                event = parse_monitor_message(self.monitor.recv_multipart(zmq.NOBLOCK))["event"]
+            except zmq.Again:
+                return lost
+            self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            lost = lost or not self.connected
+
+    def close(self) -> None:
+        """Close both sockets at once; what was not sent yet is thrown away."""
+        self.poller.unregister(self.socket)
+        self.poller.unregister(self.monitor)
+        self.socket.disable_monitor()
+        self.monitor.close(0)
+        self.socket.close(0)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames on request: several REQ sockets against a REP or a ROUTER such as OM's.
+
+One request is in flight in each socket.  It is renewed, in a new socket, when its connection ends (the
+socket's monitor tells at once), else only after a long time: a server such as OM answers with the next hit,
+to whoever asked first, and an answer to a request that was given up is a lost hit.  For the same reason
+REQ_RELAXED and REQ_CORRELATE stay off, and several requests are not sent through one DEALER.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import zmq
+
+from gpuidx.sources.contract import Taken
+from gpuidx.sources.links import Link, check_address
+from gpuidx.sources.parts import put
+
+log = logging.getLogger(__name__)
+
+REFUSED_PAUSE = 1.0
+"""Seconds before a server that refused the request is asked again."""
+
+ABSENT_AFTER = 3.0
+"""Seconds without any connection before the user is told."""
+
+
+class Request:
+    """A `Source` that asks for every frame; no more requests in flight than there are free slots.
+
+    Parameters
+    ----------
+    address
+        ``tcp://HOST:PORT`` or ``ipc://PATH``.
+    request
+        What to send, as one part.
+    in_flight
+        Sockets, each with one request.
+    late
+        Seconds after which a request without an answer is given up although its connection lives.
+    """
+
+    def __init__(self, address: str, request: str, in_flight: int, late: float) -> None:
+        check_address(address)
+        self.address, self.request, self.in_flight, self.late = address, request.encode(), in_flight, late
+        self.notes: dict[str, int] = {"requests renewed": 0}
+        self._idle: deque[Link] = deque()
+        self._asked: dict[Link, float] = {}  # in the order of the requests
+        self._ready: deque[Link] = deque()
+        self._resting: deque[tuple[float, Link]] = deque()
+        self._by_socket: dict[Any, Link] = {}
+        self._context: zmq.Context[Any] | None = None
+        self._opened = 0.0
+        self._stopped = self._told = False
+
+    def open(self, poller: zmq.Poller) -> None:
+        """Connect all sockets; the first requests go out with `ask`."""
+        self._context, self._poller = zmq.Context(), poller
+        self._opened = time.monotonic()
+        for _ in range(self.in_flight):
+            self._idle.append(self._connect())
+
+    def _connect(self) -> Link:
+        assert self._context is not None
+        link = Link(self._context, self._poller, zmq.REQ, self.address, hwm=1)
+        self._by_socket[link.socket] = self._by_socket[link.monitor] = link
+        return link
+
+    def _close(self, link: Link) -> None:
+        del self._by_socket[link.socket], self._by_socket[link.monitor]
+        link.close()
+
+    def ask(self, free: int) -> None:
+        """Send requests for the free slots that no request in flight counts on; renew what is late."""
+        if self._stopped:
+            return
+        now = time.monotonic()
+        self._renew_late(now)
+        while self._resting and self._resting[0][0] <= now:
+            self._idle.append(self._resting.popleft()[1])
+        while self._idle and len(self._asked) < free:
+            link = self._idle.popleft()
+            link.look()  # an old loss must not be taken for that of this request
+            try:
+                link.socket.send(self.request, zmq.NOBLOCK)
+            except zmq.Again:
+                self._idle.append(link)
+                break
+            self._asked[link] = now
+        if not self._told and now - self._opened > ABSENT_AFTER:
+            self._told = True
+            if not any(link.connected for link in self._by_socket.values()):
+                log.warning("%s: no connection yet; waiting for the server", self.address)
+
+    def _renew_late(self, now: float) -> None:
+        while self._asked:
+            link, since = next(iter(self._asked.items()))
+            if now - since <= self.late or link in self._ready:
+                return
+            self._renew(link)
+
+    def _renew(self, link: Link) -> None:
+        """The answer to this request will never come: ask again, in a new socket."""
+        del self._asked[link]
+        self._close(link)
+        self._idle.append(self._connect())
+        self.notes["requests renewed"] += 1
+
+    def notice(self, events: Mapping[Any, int]) -> None:
+        """Note which answers are there, and renew requests whose connection ended."""
+        touched = {self._by_socket[s]: None for s in events if s in self._by_socket}
+        for link in touched:
+            if link.socket in events and link not in self._ready:
+                self._ready.append(link)
+            if link.monitor in events and link.look() and link in self._asked and link not in self._ready:
+                self._lost(link)
+
+    def _lost(self, link: Link) -> None:
+        if link.socket.poll(0):  # the answer came before the connection went
+            self._ready.append(link)
+        elif self._stopped:
+            del self._asked[link]
+        else:
+            self._renew(link)
+
+    def ready(self) -> bool:
+        """Whether an answer is there."""
+        return bool(self._ready)
+
+    def take(self, slot: memoryview) -> Taken | None:
+        """Copy the oldest answer into *slot*."""
+        while self._ready:
+            link = self._ready.popleft()
+            try:
+                parts = link.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                continue
+            del self._asked[link]
+            taken = put(parts, slot)
+            if taken.rejected and taken.rejected[0] == "request refused":
+                self._resting.append((time.monotonic() + REFUSED_PAUSE, link))
+            else:
+                self._idle.append(link)
+            return taken
+        return None
+
+    def drop(self) -> bool:
+        """Do nothing: nothing comes that was not asked for."""
+        return False
+
+    def stop(self) -> None:
+        """Ask for nothing more.  Requests that never reached a server are not under way."""
+        self._stopped = True
+
+    def pending(self) -> int:
+        """Requests that a connected server holds, and answers not yet taken."""
+        return sum(link.connected or link in self._ready for link in self._asked)
+
+    def ended(self) -> bool:
+        """Whether the source was stopped and nothing is under way."""
+        return self._stopped and not self.pending()
+
+    def close(self) -> None:
+        """Close all sockets at once."""
+        for link in set(self._by_socket.values()):
+            self._close(link)
+        if self._context is not None:
+            self._context.term()
