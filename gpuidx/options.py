@@ -56,9 +56,7 @@ class InputOptions:
         None, "-i", "--input", group=BASIC, metavar="FILE",
         help="list of image files, one per line, perhaps with an event; - for standard input",
     )  # fmt: skip
-    geometry: str = option(
-        "", "-g", "--geometry", group=BASIC, metavar="FILE", help="geometry file (.geom)"
-    )
+    geometry: str = option("", "-g", "--geometry", group=BASIC, metavar="FILE", help="geometry file (.geom)")
     zmq_input: Optional[str] = option(
         None, group=BASIC, metavar="ADDRESS", help="receive frames over ZeroMQ from this address"
     )
@@ -107,7 +105,9 @@ class PeakOptions:
         help="radii for the validation of supplied peaks, px; those of --int-radius if not given",
     )  # fmt: skip
     min_peaks: int = option(0, group=PEAKS, metavar="N", help="fewer peaks are not a hit")
-    threshold: float = option(800.0, "-t", "--threshold", group=PEAKS, metavar="ADU", help="least pixel value")
+    threshold: float = option(
+        800.0, "-t", "--threshold", group=PEAKS, metavar="ADU", help="least pixel value"
+    )
     min_snr: float = option(5.0, group=PEAKS, metavar="N", help="least signal to noise ratio of a peak")
     min_pix_count: int = option(2, group=PEAKS, metavar="N", help="least number of pixels of a peak")
     max_pix_count: int = option(200, group=PEAKS, metavar="N", help="greatest number of pixels of a peak")
@@ -120,9 +120,7 @@ class PeakOptions:
         True, group=PEAKS, off=True, help="do not add 0.5 to the positions of supplied peaks"
     )
     check_hdf5_snr: bool = option(False, group=PEAKS, help="apply --min-snr to supplied peaks")
-    peakfinder8_fast: bool = option(
-        False, group=PEAKS, help="radial statistics from a sample of the pixels"
-    )
+    peakfinder8_fast: bool = option(False, group=PEAKS, help="radial statistics from a sample of the pixels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,9 +228,7 @@ class RunOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(
-    RunOptions, OutputOptions, IntegrationOptions, IndexOptions, PeakOptions, InputOptions
-):
+class Options(RunOptions, OutputOptions, IntegrationOptions, IndexOptions, PeakOptions, InputOptions):
     """All options of a run, checked against each other."""
 
     def __post_init__(self) -> None:
@@ -314,9 +310,7 @@ def _check_support(o: Options) -> None:
         if name.split("-")[0] not in ENGINES:
             raise OptionError(f"--indexing={name} is not a method; known are none, {', '.join(ENGINES)}")
     if o.does_index and o.pdb is None:
-        raise OptionError(
-            "indexing needs a known cell in this version; give it with -p, or --indexing=none"
-        )
+        raise OptionError("indexing needs a known cell in this version; give it with -p, or --indexing=none")
 
 
 NOT_BUILT_IN = (
@@ -342,7 +336,9 @@ def explain_unknown(argv: Sequence[str]) -> None:
     for word in argv:
         name = word[2:].split("=")[0] if word.startswith("--") else "prefix" if word[:2] == "-x" else ""
         if name in NOT_BUILT_IN:
-            raise OptionError(f"{word.split('=')[0]} is an option of indexamajig that gpuidx does not have yet")
+            raise OptionError(
+                f"{word.split('=')[0]} is an option of indexamajig that gpuidx does not have yet"
+            )
         if name.lower().startswith(engines):
             raise OptionError(
                 f"--{name} belongs to an indexing engine of CrystFEL; gpuidx has its own: leave it out"

@@ -93,7 +93,11 @@ class Status:
             ours += f"; fullest queue: {fullest} ({queues[fullest]:.0%})"
         self._last, self._last_done, self._last_crystals = now, done, crystals
         self._latency.clear()
-        return [_reference_line(accounts, crystals, f", {rate:.1f} images/sec"), ours, *self._advice(accounts)]
+        return [
+            _reference_line(accounts, crystals, f", {rate:.1f} images/sec"),
+            ours,
+            *self._advice(accounts),
+        ]
 
     def final_lines(self, accounts: Accounts) -> list[str]:
         """What is said when the run has ended."""

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line: indexamajig's words are understood, wrong ones are explained."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+
+from gpuidx.arguments import parse
+from gpuidx.errors import OptionError
+from gpuidx.options import Options, explain_unknown
+
+WITH_VALUE = """
+    --input -i --output -o --geometry -g --prefix -x -j --highres --temp-dir --wait-for-file
+    --zmq-input --zmq-subscribe --zmq-request --data-format --spectrum-file --asapo-endpoint
+    --asapo-token --asapo-beamtime --asapo-group --asapo-source --asapo-stream
+    --asapo-consumer-timeout --no-data-timeout --peaks --peak-radius --min-peaks --hdf5-peaks
+    --median-filter --threshold -t --min-squared-gradient --min-gradient --min-snr --min-pix-count
+    --max-pix-count --local-bg-radius --min-res --max-res --min-snr-biggest-pix --min-snr-peak-pix
+    --min-sig --min-peak-over-neighbour --indexing -z --pdb -p --tolerance --wavelength-estimate
+    --camera-length-estimate --max-indexer-threads --mille-dir --mille-file --max-mille-level
+    --integration --fix-profile-radius --fix-bandwidth --fix-divergence --int-radius --int-diag
+    --push-res --copy-header --copy-hdf5-field --serial-start --harvest-file
+""".split()
+WITHOUT_VALUE = """
+    --basename --no-check-prefix --profile --no-image-data --no-mask-data --asapo-wait-for-stream
+    --asapo-output-stream --asapo-acks --cpu-pin --filter-noise --no-use-saturated --no-revalidate
+    --no-half-pixel-shift --check-hdf5-snr --peakfinder8-fast --no-check-cell --check-cell --multi
+    --no-multi --no-retry --retry --no-refine --refine --no-check-peaks --check-peaks
+    --no-cell-combinations --mille --overpredict --cell-parameters-only --no-non-hits-in-stream
+    --no-peaks-in-stream --no-refls-in-stream
+""".split()
+OF_ENGINES = """
+    --xgandalf-sampling-pitch --xgandalf-sps --xgandalf-grad-desc-iterations --xgandalf-gdis
+    --xgandalf-tolerance --xgandalf-tol --xgandalf-no-deviation-from-provided-cell --xgandalf-ndfpc
+    --xgandalf-min-lattice-vector-length --xgandalf-min-lvl --xgandalf-max-lattice-vector-length
+    --xgandalf-max-lvl --xgandalf-fast-execution --xgandalf-max-peaks --asdf-fast
+    --taketwo-member-threshold --taketwo-len-tolerance --taketwo-angle-tolerance
+    --taketwo-trace-tolerance --felix-tthrange-min --felix-tthrange-max --felix-min-visits
+    --felix-min-completeness --felix-max-uniqueness --felix-num-voxels --felix-fraction-max-visits
+    --felix-sigma --felix-domega --felix-max-internal-angle --pinkIndexer-considered-peaks-count
+    --pinkIndexer-cpc --pinkIndexer-angle-resolution --pinkIndexer-ar --pinkIndexer-refinement-type
+    --pinkIndexer-rt --pinkIndexer-tolerance --pinkIndexer-tol
+    --pinkIndexer-max-resolution-for-indexing --pinkIndexer-mrfi --pinkIndexer-reflection-radius
+    --pinkIndexer-max-refinement-disbalance --pinkIndexer-thread-count --pinkIndexer-tc
+    --pinkIndexer-multi --pinkIndexer-no-check-indexed --pinkIndexer-override-photon-energy
+    --pinkIndexer-override-bandwidth --pinkIndexer-override-visible-energy-range --ffbidx-max-spots
+    --ffbidx-ifssr-min-spots --ffbidx-output-cells --ffbidx-num-candidate-vectors
+    --ffbidx-redundant-computations --ffbidx-no-redundant-computations --ffbidx-ifssr-max-dist
+    --ffbidx-ifssr-max-iter --ffbidx-ifssr-threshold-contraction --ffbidx-length-threshold
+    --ffbidx-triml --ffbidx-trimh --ffbidx-delta --ffbidx-dist1 --ffbidx-dist3
+    --ffbidx-num-halfsphere-points --ffbidx-num-angle-points --ffbidx-min-spots
+""".split()
+BASE = (
+    "-g a.geom -o a.stream -p a.cell --peaks=peakfinder8 --zmq-input=tcp://host:5 --zmq-request=next".split()
+)
+VALUE = {
+    "--peaks": "peakfinder8",
+    "--data-format": "msgpack",
+    "--tolerance": "5,5,5,1.5",
+    "--integration": "rings",
+    "--int-radius": "3,4,5",
+    "--peak-radius": "3,4,5",
+    "--indexing": "xgandalf",
+    "-z": "none",
+}
+
+
+def options(words: str) -> Options:
+    return parse(Options, [*BASE, *words.split()], "gpuidx", "")
+
+
+def message(words: list[str]) -> str:
+    with pytest.raises(OptionError) as error:
+        explain_unknown(words)
+        parse(Options, words, "gpuidx", "")
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", WITH_VALUE + WITHOUT_VALUE)
+def test_every_option_of_indexamajig_is_known_or_said_to_be_missing(name: str) -> None:
+    words = [*BASE, name, *([VALUE.get(name, "3")] if name in WITH_VALUE else [])]
+    try:
+        explain_unknown(words)
+        parse(Options, words, "gpuidx", "")
+    except OptionError as error:
+        assert "does not have yet" in str(error) or "exclude each other" in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize("name", OF_ENGINES)
+def test_options_of_other_engines_are_explained(name: str) -> None:
+    assert "has its own" in message([*BASE, f"{name}=1"])
+
+
+def test_defaults_are_those_of_indexamajig() -> None:
+    o = options("")
+    assert (o.threshold, o.min_snr, o.min_pix_count, o.max_pix_count, o.local_bg_radius) == (
+        800,
+        5,
+        2,
+        200,
+        3,
+    )
+    assert (o.min_res, o.max_res, o.min_peaks, o.serial_start, o.jobs) == (0, 0, 0, 1, 1)
+    assert o.tolerance == (5, 5, 5, 1.5, 1.5, 1.5)
+    assert o.int_radius == (4, 5, 7)
+    assert o.integration == "rings-nocen-nosat-nograd"
+    assert o.check_cell and o.retry and o.refine and o.check_peaks and not o.multi
+    assert o.highres == o.push_res == math.inf
+    assert o.peak_radius is None
+    assert o.non_hits_in_stream and o.peaks_in_stream and o.refls_in_stream
+
+
+def test_last_of_a_pair_of_switches_wins() -> None:
+    assert options("--multi --no-multi").multi is False
+    assert options("--no-multi --multi").multi is True
+    assert options("--no-retry").retry is False
+    assert options("--no-check-cell --check-cell").check_cell is True
+
+
+def test_repeated_options_add_up() -> None:
+    words = (
+        "-g a -o a -p a --peaks=peakfinder8 --zmq-input=tcp://h:1 --zmq-subscribe=om --zmq-subscribe=".split()
+    )
+    o = parse(Options, [*words, "--copy-header=a", "--copy-hdf5-field=/b/c"], "gpuidx", "")
+    assert o.zmq_subscribe == ("om", "")
+    assert o.copy_header == ("a", "/b/c")
+
+
+def test_unique_abbreviations_and_hidden_spellings_work() -> None:
+    assert options("--min-sn=7").min_snr == 7
+    assert options("-z none").indexing == "none"
+
+
+def test_short_tolerance_holds_for_all_angles() -> None:
+    assert options("--tolerance=1,2,3,4").tolerance == (1, 2, 3, 4, 4, 4)
+
+
+def test_negative_number_is_a_value() -> None:
+    assert options("--threshold -5").threshold == -5
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("-o a -p a --peaks=peakfinder8 -i list", "no geometry file"),
+        ("-g a -p a --peaks=peakfinder8 -i list", "no output file"),
+        ("-g a -o a -p a --peaks=peakfinder8", "no input"),
+        (
+            "-g a -o a -p a --peaks=peakfinder8 -i list --zmq-input=tcp://h:1",
+            "--input and --zmq-input exclude",
+        ),
+        (
+            "-g a -o a -p a --peaks=peakfinder8 --zmq-input=tcp://h:1 --zmq-subscribe=a --zmq-request=b",
+            "--zmq-subscribe and --zmq-request exclude",
+        ),
+        ("-g a -o a -p a --peaks=peakfinder8 --zmq-input=tcp://h:1", "--zmq-subscribe=TAG"),
+        ("-g a -o a -p a --peaks=peakfinder8 -i list --zmq-request=next", "need --zmq-input"),
+        ("-g a -o a -p a -i list", "zaef"),
+        ("-g a -o a -p a -i list --peaks=msgpack", "needs --zmq-input"),
+        ("-g a -o a -i list --peaks=peakfinder8", "known cell"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --indexing=foo", "--indexing=foo is not a method"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --integration=prof2d", "prof2d"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --integration=rings-foo", "not understood"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 -j 0", "-j is 0; it must be at least 1"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 -j x", "invalid int value: 'x'"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --threshold=5abc", "invalid float value"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --int-radius=7,5,4", "rising radii"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --tolerance=1,2", "four or six numbers"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --frobnicate", "unrecognized arguments: --frobnicate"),
+    ],
+)
+def test_usage_errors_say_what_is_wrong(words: str, text: str) -> None:
+    assert text in message(words.split())
+
+
+def test_usage_error_ends_with_2_and_opens_nothing(tmp_path: object) -> None:
+    words = "-g missing.geom -o out.stream -p a --peaks=peakfinder8 -i list --zmq-input=tcp://h:1".split()
+    done = subprocess.run(
+        [sys.executable, "-m", "gpuidx", *words],
+        cwd=str(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "exclude each other" in done.stderr
+    assert not list(__import__("pathlib").Path(str(tmp_path)).iterdir())
+
+
+def test_help_has_the_groups_of_indexamajig_and_the_defaults() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gpuidx", "--help"], capture_output=True, text=True, check=True
+    )
+    for text in ("Basic options:", "Peak search options:", "Indexing options:", "Integration options:",
+                 "Output options:", "(default: 800", "--no-check-cell", "simulate"):  # fmt: skip
+        assert text in done.stdout
+    assert "  --check-cell" not in done.stdout
+
+
+def test_version_names_the_licence() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gpuidx", "--version"], capture_output=True, text=True, check=True
+    )
+    assert "GPL-3.0-or-later" in done.stdout
+
+
+def test_help_needs_neither_numba_nor_h5py() -> None:
+    code = "import sys, gpuidx.run, gpuidx.options; print([m for m in ('numba', 'h5py', 'msgspec') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
