@@ -1,1 +1,80 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""Messages to frames; `Decoder` recognises the format and hands the message to the one who knows it."""
+
+from collections import Counter
+
+from gpuidx.errors import Rejected
+from gpuidx.formats.frame import Buffers, Flagging
+from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.messages import MsgPackDecoder
+from gpuidx.geometry.detector import Geometry
+from gpuidx.model import Frame, Message
+from gpuidx.options import Options
+
+__all__ = ["Decoder", "detect"]
+
+_PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
+
+_FOREIGN = (
+    ((b"\x89HDF\r\n\x1a\n",), "an HDF5 file"),
+    ((b"###CBF",), "a CBF image"),
+    ((b"\x1f\x8b",), "gzipped"),
+    ((b"\xd9\xd9\xf7",), "CBOR"),
+    ((b"{",), "JSON"),
+)
+
+
+def detect(data: memoryview) -> str:
+    """The format of a message, by its first bytes; in this version that is ``"msgpack"``.
+
+    Raises
+    ------
+    Rejected
+        If it is a pickle, or a format that is known but not built in.
+    """
+    head = bytes(data[:8])
+    if head.startswith(_PICKLES):
+        raise Rejected(
+            "a pickle",
+            "a Python pickle is never opened; if this is OM's stream for its GUI, use its responding socket",
+        )
+    for starts, name in _FOREIGN:
+        if head.startswith(starts):
+            raise Rejected("format not built in", f"the message is {name}; this version reads msgpack")
+    if len(head) > 1 and 0xA1 <= head[0] <= 0xBF and 0x60 <= head[1] <= 0x7B:
+        raise Rejected("format not built in", "the message looks like CBOR; this version reads msgpack")
+    return "msgpack"
+
+
+class Decoder:
+    """Decodes the messages and files of one run; made once per worker.
+
+    Parameters
+    ----------
+    geometry, options
+        Of the run.
+    masks
+        Tells pixels that are bad by their value on some panels only; None: there are no such rules.
+
+    Attributes
+    ----------
+    notes
+        Counts what was ignored without harm: further maps, duplicate keys, dropped peaks, copied headers
+        that were missing.
+    """
+
+    def __init__(self, geometry: Geometry, options: Options, masks: Flagging | None) -> None:
+        self.notes: Counter[str] = Counter()
+        headers, buffers = HeaderLookup(geometry, options.copy_header, self.notes), Buffers()
+        self._msgpack = MsgPackDecoder(geometry, options, headers, masks, buffers, self.notes)
+
+    def decode(self, message: Message) -> Frame:
+        """The frame of a message.
+
+        Raises
+        ------
+        Rejected
+            If the frame cannot be used; says the key, what was found and what is expected.
+        """
+        detect(message.data)
+        return self._msgpack.decode(message)

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Header values of a frame: wavelength, camera length, detector shift, and those to be copied.
+
+The format gives a function from name to value; here values are checked and put into our units.
+"""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpuidx.errors import Rejected
+from gpuidx.geometry.detector import Detector, Geometry, Lookup
+from gpuidx.geometry.parser import length_from, wavelength_from
+from gpuidx.model import HeaderValue
+from gpuidx.units import energy_of_wavelength
+
+log = logging.getLogger(__name__)
+
+ReadValue = Callable[[str], HeaderValue]
+"""Gives a header value by its name; raises `Rejected` if there is none or it is no number or text."""
+
+WAVELENGTHS = (1e-3, 1e3)
+"""Å; from electrons of 10 MeV to extreme ultraviolet.  Beyond that a header is wrong, not the beam."""
+
+LONGEST_CAMERA = 1e3
+"""m."""
+
+NEAREST_PANEL = 1e-6
+"""m from the sample to the plane of a panel; nearer there is no diffraction geometry."""
+
+LONGEST_TEXT = 16384
+"""Characters of a text value, as in CrystFEL 0.12."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameValues:
+    """What the headers of one frame say.
+
+    Attributes
+    ----------
+    wavelength, photon_energy
+        Å, eV.
+    detector
+        At this frame's camera length and shift.
+    headers
+        Looked-up values by name, in the order of CrystFEL: wavelength, camera length, shifts, copied ones.
+    """
+
+    wavelength: float
+    photon_energy: float
+    detector: Detector
+    headers: dict[str, HeaderValue]
+
+
+def check_value(name: str, value: object) -> HeaderValue:
+    """A header value that may stand in a stream.
+
+    Raises
+    ------
+    Rejected
+        If it is no integer, float or text of one line.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise Rejected("bad header value", f"'{name}' is {value!r:.60}; expected a number or text")
+    if isinstance(value, str):
+        if not 0 < len(value) <= LONGEST_TEXT:
+            raise Rejected("bad header value", f"'{name}' is text of {len(value)} characters")
+        if not value.isprintable():
+            raise Rejected("bad header value", f"'{name}' is {value!r:.60}; expected text of one line")
+    return value
+
+
+def number(name: str, value: HeaderValue) -> float:
+    """A header value as a finite number; text counts if all of it is a number.
+
+    Raises
+    ------
+    Rejected
+        If it is not.
+    """
+    try:
+        found = float(value) if not (isinstance(value, str) and "_" in value) else math.nan
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise Rejected("bad header value", f"'{name}' is {value!r:.60}; expected a finite number")
+    return found
+
+
+class HeaderLookup:
+    """Reads the headers that the geometry names, and those of ``--copy-header``.
+
+    Parameters
+    ----------
+    geometry
+        Says what is looked up, and in which unit.
+    copy_header
+        Names of values to be copied to the stream; one that is missing costs a warning, once.
+    notes
+        Counts copied values that were missing.
+    """
+
+    def __init__(self, geometry: Geometry, copy_header: Sequence[str], notes: Counter[str]) -> None:
+        self.geometry, self.copy_header, self.notes = geometry, tuple(copy_header), notes
+        self._warned: set[str] = set()
+        self._good: Detector | None = None
+
+    def read(self, value_of: ReadValue) -> FrameValues:
+        """All header values of a frame.
+
+        Raises
+        ------
+        Rejected
+            If one that the geometry needs is missing or absurd.
+        """
+        geometry, headers = self.geometry, dict[str, HeaderValue]()
+        wavelength = self._wavelength(value_of, headers)
+        clen = self._length("clen", geometry.clen, value_of, headers, "mm")
+        shift = [0.0, 0.0]
+        if geometry.shift_x is not None and geometry.shift_y is None:
+            raise Rejected("bad header value", "the geometry has detector_shift_x without detector_shift_y")
+        if geometry.shift_x is not None and geometry.shift_y is not None:
+            shift = [
+                self._length("detector_shift_x", geometry.shift_x, value_of, headers, "m"),
+                self._length("detector_shift_y", geometry.shift_y, value_of, headers, "m"),
+            ]
+        detector = self._detector(clen, shift[0], shift[1])
+        self._copy(value_of, headers)
+        return FrameValues(wavelength, energy_of_wavelength(wavelength), detector, headers)
+
+    def _number(self, lookup: Lookup, value_of: ReadValue, headers: dict[str, HeaderValue]) -> float:
+        if lookup.header is None:
+            assert lookup.value is not None
+            return lookup.value
+        headers[lookup.header] = value = value_of(lookup.header)
+        return number(lookup.header, value)
+
+    def _wavelength(self, value_of: ReadValue, headers: dict[str, HeaderValue]) -> float:
+        lookup, kind = self.geometry.wavelength, self.geometry.wavelength_kind
+        value = self._number(lookup, value_of, headers)
+        wavelength = wavelength_from(kind, value, lookup.unit) if value > 0 else math.nan
+        least, greatest = WAVELENGTHS
+        if not least <= wavelength <= greatest:
+            raise Rejected(
+                "absurd wavelength",
+                f"{kind} '{lookup.header or 'in the geometry'}' is {value:g} {lookup.unit}; "
+                f"expected a wavelength of {least:g} to {greatest:g} Å",
+            )
+        return wavelength
+
+    def _length(
+        self,
+        kind: str,
+        lookup: Lookup,
+        value_of: ReadValue,
+        headers: dict[str, HeaderValue],
+        default_unit: str,
+    ) -> float:
+        value = self._number(lookup, value_of, headers)
+        length = length_from(value, lookup.unit, default_unit if lookup.header is not None else "m")
+        if not abs(length) <= LONGEST_CAMERA:
+            raise Rejected(
+                "absurd camera length",
+                f"{kind} '{lookup.header or 'in the geometry'}' is {length:g} m; "
+                f"expected at most {LONGEST_CAMERA:g} m",
+            )
+        return length
+
+    def _detector(self, clen: float, shift_x: float, shift_y: float) -> Detector:
+        """Panels at this length; one in whose plane the sample lies is refused.
+
+        A camera length of zero or below is legal where panels have an offset or are tilted.
+        """
+        try:
+            with np.errstate(all="ignore"):
+                detector = self.geometry.detector(clen, shift_x, shift_y)
+        except ValueError as error:  # LinAlgError is one
+            raise Rejected("absurd camera length", f"at {clen:g} m a panel has no distance") from error
+        if detector is not self._good:
+            normal = np.cross(detector.fs, detector.ss)
+            length = np.linalg.norm(normal, axis=1)
+            distance = abs(np.einsum("ij,ij->i", normal, detector.corner)) * detector.pitch / length
+            if not np.all(distance >= NEAREST_PANEL):
+                raise Rejected(
+                    "absurd camera length",
+                    f"at {clen:g} m a panel is {np.nanmin(distance):g} m from the sample",
+                )
+            self._good = detector
+        return detector
+
+    def _copy(self, value_of: ReadValue, headers: dict[str, HeaderValue]) -> None:
+        for name in self.copy_header:
+            if name in headers:
+                continue
+            try:
+                headers[name] = value_of(name)
+            except Rejected as missing:
+                self.notes[f"--copy-header={name} not found"] += 1
+                if name not in self._warned:
+                    self._warned.add(name)
+                    log.warning("--copy-header=%s: %s (further frames are only counted)", name, missing)

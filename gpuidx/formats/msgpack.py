@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""MsgPack messages, read without copying: maps and their values, by exact key, as parts of the message.
+
+`msgspec` splits a map into keys and undecoded values in microseconds, if its keys are all text or all
+binary and all different; any other map is walked entry by entry.  What a message means is in `messages`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import msgpack
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuidx.errors import Rejected
+from gpuidx.formats.frame import DTYPE_OF
+from gpuidx.formats.lookup import check_value
+from gpuidx.model import HeaderValue
+
+Packed: TypeAlias = msgspec.Raw | memoryview
+"""One MsgPack object, not decoded."""
+
+_TEXT_MAP = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
+_BINARY_MAP = msgspec.msgpack.Decoder(dict[bytes, msgspec.Raw])
+_ARRAY = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_FAILURES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+_SCALARS = {"an integer", "a float", "text"}
+
+
+def kind_of(packed: Packed) -> str:
+    """What a MsgPack object is, by its first byte, in words."""
+    data = memoryview(packed)
+    if not data:
+        return "nothing"
+    first = data[0]
+    for limit, kind in (
+        (0x7F, "an integer"), (0x8F, "a map"), (0x9F, "an array"), (0xBF, "text"), (0xC0, "nil"),
+        (0xC1, "an unused code"), (0xC3, "a bool"), (0xC6, "binary"), (0xC9, "an extension"),
+        (0xCB, "a float"), (0xD3, "an integer"), (0xD8, "an extension"), (0xDB, "text"), (0xDD, "an array"),
+        (0xDF, "a map"),
+    ):  # fmt: skip
+        if first <= limit:
+            return kind
+    return "an integer"
+
+
+def _count(packed: Packed) -> int:
+    """Entries of a map or array, as its head says."""
+    data = memoryview(packed)
+    first = data[0]
+    if first <= 0x9F:
+        return first & 0x0F
+    return int.from_bytes(data[1 : 3 if first in (0xDC, 0xDE) else 5], "big")
+
+
+class Fields:
+    """A map of a message.
+
+    Parameters
+    ----------
+    packed
+        The map; bytes after it are ignored, as by CrystFEL 0.12.
+    name
+        What the map is called in texts.
+    notes
+        Counts maps with duplicate keys; the first one is taken, as by CrystFEL 0.12.
+
+    Raises
+    ------
+    Rejected
+        If it is no map, truncated or malformed.
+    """
+
+    def __init__(self, packed: Packed, name: str, notes: Counter[str]) -> None:
+        if kind_of(packed) != "a map":
+            raise Rejected("not a map", f"{name} is {kind_of(packed)}")
+        self.name, self.notes = name, notes
+        self._inner: dict[str, Fields] = {}
+        self._values: dict[str, Packed] = {}
+        for decoder in (_TEXT_MAP, _BINARY_MAP):
+            try:
+                found: dict[Any, msgspec.Raw] = decoder.decode(packed)
+            except _FAILURES:
+                continue
+            if len(found) == _count(packed):
+                self._values = {
+                    k if isinstance(k, str) else k.decode(errors="replace"): v for k, v in found.items()
+                }
+                return
+            break
+        seen = 0
+        for key, value in walk(memoryview(packed), name):
+            seen += 1
+            self._values.setdefault(key, value)
+        if len(self._values) < seen:
+            notes["maps with duplicate keys"] += 1
+
+    def find(self, name: str) -> Packed | None:
+        """A value by its exact key, else by a path of keys joined by ``/``; None if there is none."""
+        if name in self._values:
+            return self._values[name]
+        parts = name.split("/")
+        for cut in range(1, len(parts)):
+            key, rest = "/".join(parts[:cut]), "/".join(parts[cut:])
+            if key == "":
+                found = self.find(rest)
+            elif key in self._values and kind_of(self._values[key]) == "a map":
+                if key not in self._inner:
+                    self._inner[key] = Fields(self._values[key], f"'{key}'", self.notes)
+                found = self._inner[key].find(rest)
+            else:
+                found = None
+            if found is not None:
+                return found
+        return None
+
+    def get(self, name: str) -> Packed:
+        """Like `find`; a missing value is a reason to reject the frame."""
+        found = self.find(name)
+        if found is None:
+            keys = ", ".join(repr(key) for key in list(self._values)[:12])
+            raise Rejected("missing key", f"'{name}' is not in {self.name}, which has {keys or 'nothing'}")
+        return found
+
+
+def walk(data: memoryview, name: str) -> Iterator[tuple[str, memoryview]]:
+    """The entries of a map in order, keys that are neither text nor binary left out."""
+    unpacker = _unpacker(data)
+    try:
+        for _ in range(unpacker.read_map_header()):
+            key = unpacker.unpack()
+            start = unpacker.tell()
+            unpacker.skip()
+            if isinstance(key, bytes):
+                yield key.decode(errors="replace"), data[start : unpacker.tell()]
+    except msgpack.OutOfData as error:
+        raise Rejected("truncated message", f"{name} ends after {len(data)} bytes") from error
+    except (ValueError, TypeError) as error:
+        raise Rejected("malformed message", f"{name}: {type(error).__name__} {error}".strip()) from error
+
+
+def first_element(data: memoryview, notes: Counter[str]) -> Packed:
+    """The first element of an array; the others are counted."""
+    count = _count(data)
+    if count == 0:
+        raise Rejected("not a map", "the message is an empty array")
+    notes["further maps in a message, ignored"] += count - 1
+    try:
+        return _ARRAY.decode(data)[0]
+    except _FAILURES:
+        pass
+    unpacker = _unpacker(data)
+    try:
+        unpacker.read_array_header()
+        start = unpacker.tell()
+        unpacker.skip()
+    except msgpack.OutOfData as error:
+        raise Rejected("truncated message", f"it ends after {len(data)} bytes") from error
+    except ValueError as error:
+        raise Rejected("malformed message", f"{type(error).__name__} {error}".strip()) from error
+    return data[start : unpacker.tell()]
+
+
+def _unpacker(data: memoryview) -> Any:
+    """The reader of `msgpack`, which takes any key and stops where the object ends; it copies the message."""
+    unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=max(len(data), 1))
+    unpacker.feed(data)
+    return unpacker
+
+
+def decode(packed: Packed, name: str) -> Any:
+    """One object as Python sees it; call it only for what is small.
+
+    Raises
+    ------
+    Rejected
+        If it is malformed.
+    """
+    try:
+        return msgspec.msgpack.decode(packed)
+    except _FAILURES as error:
+        raise Rejected("malformed message", f"'{name}': {error}") from error
+
+
+def scalar(packed: Packed, name: str, notes: Counter[str]) -> HeaderValue:
+    """A number or text; msgpack-numpy's form of a NumPy scalar counts as one.
+
+    Raises
+    ------
+    Rejected
+        If it is anything else.
+    """
+    kind = kind_of(packed)
+    if kind in _SCALARS:
+        return check_value(name, decode(packed, name))
+    if kind == "a map":
+        array = array_of(packed, name, notes)
+        if array.size == 1:
+            return check_value(name, array.item())
+        kind = f"an array of {array.size} numbers"
+    raise Rejected("bad header value", f"'{name}' is {kind}; expected a number or text")
+
+
+def text(packed: Packed, name: str) -> str:
+    """Text, sent as text or as binary."""
+    if kind_of(packed) not in ("text", "binary"):
+        raise Rejected("wrong type", f"'{name}' is {kind_of(packed)}; expected text")
+    found = decode(packed, name)
+    return found if isinstance(found, str) else found.decode(errors="replace")
+
+
+def array_of(packed: Packed, name: str, notes: Counter[str]) -> NDArray[Any]:
+    """A serialised NumPy array, as a view into the message: a map with ``type``, ``data`` and ``shape``.
+
+    Keys may be text or binary.  A map with ``nd = false`` needs no shape (msgpack-numpy's scalars).
+    More data than the shape needs is ignored, as by CrystFEL 0.12.
+
+    Returns
+    -------
+    array
+        Read-only, perhaps unaligned, of one of the types in `DTYPE_OF`.
+
+    Raises
+    ------
+    Rejected
+        If a part is missing or of the wrong type, or if there are fewer bytes than the shape needs.
+    """
+    fields = Fields(packed, f"'{name}'", notes)
+    letters = text(fields.get("type"), f"{name}/type")
+    if letters not in DTYPE_OF:
+        raise Rejected(
+            "unknown pixel type",
+            f"'{name}/type' is {letters!r:.40}; expected for instance '<i4', '>u2' or '|u1'",
+        )
+    dtype, shape = DTYPE_OF[letters], _shape(fields, name)
+    content = fields.get("data")
+    if kind_of(content) != "binary":
+        raise Rejected("wrong type", f"'{name}/data' is {kind_of(content)}; expected binary")
+    packed_data = memoryview(content)
+    data = packed_data[(2, 3, 5)[packed_data[0] - 0xC4] :]
+    count = 1
+    for extent in shape:
+        count *= extent
+    if count * dtype.itemsize > len(data):
+        raise Rejected(
+            "short data",
+            f"'{name}/data' has {len(data)} bytes; "
+            f"shape {tuple(shape)} of {letters} needs {count * dtype.itemsize}",
+        )
+    return np.frombuffer(data, dtype, count).reshape(shape)
+
+
+def _shape(fields: Fields, name: str) -> list[int]:
+    packed = fields.find("shape")
+    if packed is None and fields.find("nd") is not None and decode(fields.get("nd"), f"{name}/nd") is False:
+        return []
+    if packed is None:
+        packed = fields.get("shape")
+    if kind_of(packed) != "an array" or _count(packed) > 32:
+        raise Rejected("wrong shape", f"'{name}/shape' is {kind_of(packed)}; expected [slow, fast]")
+    shape = decode(packed, f"{name}/shape")
+    if not all(type(extent) is int and extent > 0 for extent in shape):
+        raise Rejected("wrong shape", f"'{name}/shape' is {shape!r:.60}; expected integers above 0")
+    return list(shape)
