@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The output file: one write a chunk, so that a reader never sees half of one that was written in full."""
+
+import errno
+import fcntl
+import os
+from contextlib import suppress
+
+from gpuidx.errors import StreamError
+
+_NO_FILE = {errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.ESPIPE}
+
+
+class Output:
+    """A file that chunks are appended to.
+
+    Parameters
+    ----------
+    path
+        Name as the user gave it; an existing file is overwritten.
+    head
+        Written first.
+
+    Attributes
+    ----------
+    size
+        Bytes written.
+    n_chunk
+        Chunks written.
+
+    Raises
+    ------
+    StreamError
+        If the file cannot be made or written, or another process is writing it.
+    """
+
+    def __init__(self, path: str, head: bytes = b"") -> None:
+        self.path = path
+        self.size = self.n_chunk = 0
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except (OSError, ValueError) as error:
+            raise StreamError(f"{path}: cannot be created: {_reason(error)}") from error
+        try:
+            self._claim()
+            with suppress(OSError):  # a pipe or a device has no length
+                os.ftruncate(self._fd, 0)
+            self._append(head)
+        except StreamError:
+            self._abandon()
+            raise
+
+    def _claim(self) -> None:
+        """See to it that no other process writes this file; not every file system can tell."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StreamError(f"{self.path}: another process is writing this file") from error
+        except OSError:
+            return
+
+    def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Append one chunk.
+
+        Raises
+        ------
+        StreamError
+            If it does not go to the file as a whole; nothing of it is left there then.
+        """
+        self._append(chunk)
+        self.n_chunk += 1
+
+    def _append(self, data: bytes | bytearray | memoryview) -> None:
+        rest, written = memoryview(data), 0
+        try:
+            while written < len(rest):  # the write after a short one says what is wrong
+                n = os.write(self._fd, rest[written:])
+                if n == 0:
+                    raise OSError(errno.ENOSPC, "nothing could be written")
+                written += n
+        except OSError as error:
+            with suppress(OSError):  # a pipe does not take anything back
+                os.ftruncate(self._fd, self.size)
+                os.lseek(self._fd, self.size, os.SEEK_SET)
+            raise StreamError(f"{self.path}: cannot be written: {_reason(error)}") from error
+        self.size += written
+
+    def close(self) -> None:
+        """Have everything on the disk, and close; a second call does nothing.
+
+        Raises
+        ------
+        StreamError
+            If the file system says only now that something could not be written.
+        """
+        if self._fd < 0:
+            return
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                self._abandon()
+                raise StreamError(f"{self.path}: cannot be written: {_reason(error)}") from error
+        fd, self._fd = self._fd, -1
+        try:
+            os.close(fd)
+        except OSError as error:
+            raise StreamError(f"{self.path}: cannot be written: {_reason(error)}") from error
+
+    def _abandon(self) -> None:
+        fd, self._fd = self._fd, -1
+        with suppress(OSError):
+            os.close(fd)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
