@@ -65,7 +65,7 @@ class PeakReader:
         if not len(fs) == len(ss) == len(intensity):
             raise Rejected(
                 "bad peak list",
-                f"'{self.key}' has {len(fs)} fs, {len(ss)} ss, {len(intensity)} intensity; expected as many of each",
+                f"'{self.key}' has {len(fs)} fs, {len(ss)} ss and {len(intensity)} intensity",
             )
         named = found.find("panel")
         panel = self._panels(named, len(fs)) if named is not None else None

@@ -3,7 +3,9 @@
 
 from gpuidx.options import InputOptions
 from gpuidx.sources.contract import Source, Taken
+from gpuidx.sources.files import Files
 from gpuidx.sources.request import Request
+from gpuidx.sources.subscribe import Subscribe
 
 __all__ = ["Source", "Taken", "open_source"]
 
@@ -16,6 +18,9 @@ def open_source(options: InputOptions) -> Source:
     SourceError
         If the address is none that a socket could connect to.
     """
-    if options.zmq_input is not None and options.zmq_request is not None:
-        return Request(options.zmq_input, options.zmq_request, options.zmq_requests, options.zmq_timeout)
-    raise NotImplementedError
+    if options.zmq_input is None:
+        assert options.input is not None
+        return Files(options.input, options.geometry)
+    if options.zmq_request is None:
+        return Subscribe(options.zmq_input, options.zmq_subscribe, options.image_data)
+    return Request(options.zmq_input, options.zmq_request, options.zmq_requests, options.zmq_timeout)

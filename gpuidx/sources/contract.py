@@ -35,8 +35,8 @@ class Taken:
 class Source(Protocol):
     """Where messages come from; used by one thread, which waits in one `zmq.Poller` for everything.
 
-    Each turn of the run's loop: ``ask``, then wait in the poller, then ``notice``, then ``take`` while
-    something is there.  Nothing here blocks.
+    Each turn of the run's loop: ``ask``, then wait in the poller (not at all if a slot is free and ``ready``
+    says so: files need no event), then ``notice``, then ``take`` while something is there.  Nothing blocks.
 
     Attributes
     ----------

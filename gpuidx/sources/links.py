@@ -16,6 +16,9 @@ _TCP = re.compile(r"tcp://(?:[^\s*;]*;)?(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/*;\[\]]+):(
 _IPC = re.compile(r"ipc://\S+")
 _EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
+ABSENT_AFTER = 3.0
+"""Seconds without any connection before the user is told."""
+
 
 def check_address(address: str) -> None:
     """See whether a socket could connect to this address; nothing is opened.

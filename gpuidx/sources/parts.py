@@ -107,7 +107,7 @@ def put(parts: Sequence[zmq.Frame], slot: memoryview, tags: Sequence[bytes] = ()
         return _refuse_short(bytes(data))
     if size > len(slot):
         return _refuse("too large", f"{size} bytes, a slot holds {len(slot)}; give more with --slot-size")
-    start = start_for_alignment(data)
+    start = 0
     if start + size > len(slot):
         start = 0
     np.copyto(np.frombuffer(slot, np.uint8, size, start), np.frombuffer(data, np.uint8))

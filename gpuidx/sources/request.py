@@ -16,16 +16,13 @@ from typing import Any
 import zmq
 
 from gpuidx.sources.contract import Taken
-from gpuidx.sources.links import Link, check_address
+from gpuidx.sources.links import ABSENT_AFTER, Link, check_address
 from gpuidx.sources.parts import put
 
 log = logging.getLogger(__name__)
 
 REFUSED_PAUSE = 1.0
 """Seconds before a server that refused the request is asked again."""
-
-ABSENT_AFTER = 3.0
-"""Seconds without any connection before the user is told."""
 
 
 class Request:

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames that are published: one SUB socket, any number of tags.
+
+A publisher drops, silently, what a subscriber does not read in time, and mostly keeps the oldest.  So this
+source is always read: when no slot is free, messages are read and dropped here, and counted.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import zmq
+
+from gpuidx.sources.contract import Taken
+from gpuidx.sources.links import ABSENT_AFTER, Link, check_address
+from gpuidx.sources.parts import put
+
+log = logging.getLogger(__name__)
+
+HELD_FRAMES, HELD_PEAK_LISTS = 4, 1000
+"""Messages that libzmq holds: few while they are images (memory), many while they are small."""
+
+
+class Subscribe:
+    """A `Source` that takes what is published under some tags.
+
+    Parameters
+    ----------
+    address
+        ``tcp://HOST:PORT`` or ``ipc://PATH``.
+    tags
+        Beginnings of messages to subscribe to; an empty one takes everything.
+    with_image
+        Whether messages hold images.
+    """
+
+    def __init__(self, address: str, tags: Sequence[str], with_image: bool) -> None:
+        check_address(address)
+        self.address = address
+        self.tags = sorted((tag.encode() for tag in tags), key=len, reverse=True)
+        self.held = HELD_FRAMES if with_image else HELD_PEAK_LISTS
+        self.notes: dict[str, int] = {"connections lost": 0}
+        self._context: zmq.Context[Any] | None = None
+        self._link: Link | None = None
+        self._opened = 0.0
+        self._there = self._stopped = self._told = False
+
+    def open(self, poller: zmq.Poller) -> None:
+        """Connect and subscribe."""
+        self._context = zmq.Context()
+        self._link = Link(self._context, poller, zmq.SUB, self.address, self.held)
+        for tag in self.tags:
+            self._link.socket.subscribe(tag)
+        self._opened = time.monotonic()
+
+    def ask(self, free: int) -> None:
+        """Do nothing but tell the user about an absent publisher: messages come unasked."""
+        if not self._told and self._link and time.monotonic() - self._opened > ABSENT_AFTER:
+            self._told = True
+            if not self._link.connected:
+                log.warning("%s: no connection yet; waiting for the publisher", self.address)
+
+    def notice(self, events: Mapping[Any, int]) -> None:
+        """Note whether messages are there; a lost connection is made anew by libzmq itself."""
+        if self._link is None:
+            return
+        self._there = self._there or self._link.socket in events
+        if self._link.monitor in events and self._link.look():
+            self.notes["connections lost"] += 1
+
+    def ready(self) -> bool:
+        """Whether a message may be there."""
+        return self._there and not self._stopped
+
+    def _receive(self) -> list[zmq.Frame] | None:
+        if self._link is None:
+            return None
+        try:
+            parts: list[zmq.Frame] = self._link.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            self._there = False
+            return None
+        return parts
+
+    def take(self, slot: memoryview) -> Taken | None:
+        """Copy the next message, without its tag, into *slot*."""
+        parts = self._receive()
+        return put(parts, slot, self.tags) if parts else None
+
+    def drop(self) -> bool:
+        """Read one message without copying it, and forget it."""
+        return self._receive() is not None
+
+    def stop(self) -> None:
+        """Take nothing more; what libzmq still holds was not received."""
+        self._stopped = True
+
+    def pending(self) -> int:
+        """Nothing is ever under way: a publisher is not asked."""
+        return 0
+
+    def ended(self) -> bool:
+        """Whether the source was stopped."""
+        return self._stopped
+
+    def close(self) -> None:
+        """Close the socket at once."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        if self._context is not None:
+            self._context.term()
