@@ -22,9 +22,9 @@ def option(
     default: Any,
     *flags: str,
     group: str,
-    help: str,  # noqa: A002  (argparse's own word)
+    help: str,
     metavar: str | None = None,
-    type: Callable[[str], Any] | None = None,  # noqa: A002
+    type: Callable[[str], Any] | None = None,
     choices: Sequence[str] | None = None,
     hidden: Sequence[str] = (),
     repeat: bool = False,

@@ -11,7 +11,8 @@ from gpuidx.errors import GpuidxError, OptionError
 
 DESCRIPTION = (
     "Real-time processing of serial crystallography data: frames come in over ZeroMQ or from files, "
-    "peaks, crystals and reflections go out as a CrystFEL stream.  Other commands: gpuidx simulate, gpuidx warmup."
+    "peaks, crystals and reflections go out as a CrystFEL stream.  "
+    "Other commands: gpuidx simulate, gpuidx warmup."
 )
 
 

@@ -8,7 +8,6 @@ field types at run time, so there is no `from __future__ import annotations` her
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Optional
 
 from gpuidx.arguments import option
 from gpuidx.errors import OptionError
@@ -21,7 +20,8 @@ OUTPUT = "Output options"
 RUN = "Running gpuidx"
 
 ENGINES = (
-    "asdf", "dirax", "felix", "ffbidx", "file", "mosflm", "pinkIndexer", "smallcell", "taketwo", "xds", "xgandalf"
+    "asdf", "dirax", "felix", "ffbidx", "file", "mosflm", "pinkIndexer", "smallcell", "taketwo", "xds",
+    "xgandalf",
 )  # fmt: skip
 """Indexing methods of CrystFEL; named on a command line they all mean gpuidx's own engine."""
 
@@ -52,18 +52,18 @@ tolerance.__name__ = "four or six numbers separated by commas,"
 class InputOptions:
     """Where frames come from and how they are understood."""
 
-    input: Optional[str] = option(
+    input: str | None = option(
         None, "-i", "--input", group=BASIC, metavar="FILE",
         help="list of image files, one per line, perhaps with an event; - for standard input",
     )  # fmt: skip
     geometry: str = option("", "-g", "--geometry", group=BASIC, metavar="FILE", help="geometry file (.geom)")
-    zmq_input: Optional[str] = option(
+    zmq_input: str | None = option(
         None, group=BASIC, metavar="ADDRESS", help="receive frames over ZeroMQ from this address"
     )
     zmq_subscribe: tuple[str, ...] = option(
         (), group=BASIC, metavar="TAG", repeat=True, help="subscribe to this tag (SUB socket); repeatable"
     )
-    zmq_request: Optional[str] = option(
+    zmq_request: str | None = option(
         None, group=BASIC, metavar="STRING", help="send this string for each frame (REQ socket)"
     )
     data_format: str = option(
@@ -77,12 +77,10 @@ class InputOptions:
     highres: float = option(
         math.inf, group=BASIC, metavar="A", type=float, help="ignore pixels beyond this resolution, in Å"
     )
-    no_data_timeout: Optional[float] = option(
+    no_data_timeout: float | None = option(
         None, group=BASIC, metavar="S", help="end the run when nothing has come for this many seconds"
     )
-    max_frames: Optional[int] = option(
-        None, group=BASIC, metavar="N", help="end the run after this many frames"
-    )
+    max_frames: int | None = option(None, group=BASIC, metavar="N", help="end the run after this many frames")
     zmq_requests: int = option(
         4, group=BASIC, metavar="N", help="requests in flight at the same time, with --zmq-request"
     )
@@ -100,7 +98,7 @@ class PeakOptions:
         "zaef", group=PEAKS, metavar="METHOD", choices=("zaef", "peakfinder8", "msgpack", "none"),
         help="peak search: peakfinder8, msgpack (peaks sent along) or none",
     )  # fmt: skip
-    peak_radius: Optional[tuple[float, ...]] = option(
+    peak_radius: tuple[float, ...] | None = option(
         None, group=PEAKS, metavar="R1,R2,R3", type=numbers(3),
         help="radii for the validation of supplied peaks, px; those of --int-radius if not given",
     )  # fmt: skip
@@ -127,11 +125,11 @@ class PeakOptions:
 class IndexOptions:
     """Indexing trials, checks and refinement."""
 
-    indexing: Optional[str] = option(
+    indexing: str | None = option(
         None, "--indexing", group=INDEXING, metavar="METHODS", hidden=("-z",),
         help="none, or any of CrystFEL's methods: all mean gpuidx's own engine",
     )  # fmt: skip
-    pdb: Optional[str] = option(
+    pdb: str | None = option(
         None, "-p", "--pdb", group=INDEXING, metavar="FILE", help="unit cell, as .cell or PDB file"
     )
     tolerance: tuple[float, ...] = option(
@@ -148,10 +146,10 @@ class IndexOptions:
     refine_shift: bool = option(
         False, group=INDEXING, help="fit the shift of the detector for each crystal, use and report it"
     )
-    wavelength_estimate: Optional[float] = option(
+    wavelength_estimate: float | None = option(
         None, group=INDEXING, metavar="M", help="warn about frames that differ by more than 10 percent"
     )
-    camera_length_estimate: Optional[float] = option(
+    camera_length_estimate: float | None = option(
         None, group=INDEXING, metavar="M", help="warn about frames that differ by more than 10 percent"
     )
     max_indexer_threads: int = option(
@@ -167,7 +165,7 @@ class IntegrationOptions:
         "rings-nocen-nosat-nograd", group=INTEGRATION, metavar="METHOD",
         help="none, or rings with -cen, -sat, -grad or their opposites -nocen, -nosat, -nograd",
     )  # fmt: skip
-    fix_profile_radius: Optional[float] = option(
+    fix_profile_radius: float | None = option(
         None, group=INTEGRATION, metavar="R", help="profile radius in m⁻¹ instead of that of the peaks"
     )
     fix_divergence: float = option(
@@ -269,8 +267,8 @@ def _check_sources(o: Options) -> None:
 _AT_LEAST = {
     "jobs": 1, "min_peaks": 0, "min_pix_count": 0, "max_pix_count": 0, "local_bg_radius": 1, "min_res": 0,
     "max_res": 0, "slots": 0, "slot_size": 0, "task_limit": 0.001, "status_interval": 0.1, "zmq_requests": 1,
-    "zmq_timeout": 0.001, "no_data_timeout": 0.001, "max_frames": 1, "max_indexer_threads": 1, "serial_start": 0,
-    "advise_after": 1,
+    "zmq_timeout": 0.001, "no_data_timeout": 0.001, "max_frames": 1, "max_indexer_threads": 1,
+    "serial_start": 0, "advise_after": 1,
 }  # fmt: skip
 
 
@@ -315,11 +313,11 @@ def _check_support(o: Options) -> None:
 
 NOT_BUILT_IN = (
     "asapo-endpoint", "asapo-token", "asapo-beamtime", "asapo-source", "asapo-group", "asapo-stream",
-    "asapo-output-stream", "asapo-wait-for-stream", "asapo-consumer-timeout", "asapo-acks", "prefix", "basename",
-    "no-check-prefix", "temp-dir", "wait-for-file", "cpu-pin", "median-filter", "filter-noise",
+    "asapo-output-stream", "asapo-wait-for-stream", "asapo-consumer-timeout", "asapo-acks", "prefix",
+    "basename", "no-check-prefix", "temp-dir", "wait-for-file", "cpu-pin", "median-filter", "filter-noise",
     "min-squared-gradient", "min-gradient", "min-snr-biggest-pix", "min-snr-peak-pix", "min-sig",
-    "min-peak-over-neighbour", "mille", "mille-dir", "mille-file", "max-mille-level", "int-diag", "harvest-file",
-    "spectrum-file", "fix-bandwidth", "no-cell-combinations", "hdf5-peaks",
+    "min-peak-over-neighbour", "mille", "mille-dir", "mille-file", "max-mille-level", "int-diag",
+    "harvest-file", "spectrum-file", "fix-bandwidth", "no-cell-combinations", "hdf5-peaks",
 )  # fmt: skip
 """Options of indexamajig that this version does not have."""
 

@@ -23,8 +23,6 @@ from gpuidx.model import Found, Frame, Message, Result
 from gpuidx.options import Options
 from gpuidx.stream.chunk import ChunkWriter
 
-STAGES = ("decode", "peak search and trials", "refine and check", "integrate", "write")
-
 Clock = Callable[[str], AbstractContextManager[Any]]
 """Gives, for the name of a stage, a context whose duration is counted."""
 
@@ -55,13 +53,13 @@ class Pipeline:
         self.integrator = Integrator(geometry, masks, options)
         self.writer = ChunkWriter(geometry, options)
 
-    def process(self, message: Message, place: memoryview) -> tuple[Result, int]:
+    def process(self, message: Message, place: memoryview) -> tuple[Result, int, int]:
         """Do everything for one message; the text of its chunk goes to *place*.
 
         Returns
         -------
-        result, size
-            What was found, and the number of bytes written; 0 for a frame that the stream leaves out.
+        result, n_byte, n_candidate
+            What was found; bytes written, 0 for a frame that the stream leaves out; lattices before checks.
 
         Raises
         ------
@@ -70,11 +68,11 @@ class Pipeline:
         """
         with self.clock("decode"):
             frame = self.decode(message)
-        with self.clock("peak search and trials"):
+        with self.clock("search and trials"):
             (found,) = self.search([frame])
         result = self.finish(frame, found)
         with self.clock("write"):
-            return result, self.write(result, place)
+            return result, self.write(result, place), len(found.candidates)
 
     def decode(self, message: Message) -> Frame:
         """Bytes to pixels, header values and, if they were sent along, checked peaks."""
@@ -115,3 +113,9 @@ class Pipeline:
         if not result.hit and not self.options.non_hits_in_stream:
             return 0
         return self.writer.write(result, place)
+
+    def take_notes(self) -> list[tuple[str, int]]:
+        """What was ignored without harm since the last call, and how often."""
+        notes = list(self.decoder.notes.items())
+        self.decoder.notes.clear()
+        return notes

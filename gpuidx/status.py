@@ -5,11 +5,11 @@ The first line has indexamajig's fields in its order, so that programs which wat
 """
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gpuidx.flow.accounts import Accounts
+from gpuidx.flow.accounts import CRASHED, DROPPED, INDEXED, REJECTED, Accounts
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Status:
         """
         now = time.monotonic()
         elapsed = max(now - self._last, 1e-9)
-        done, crystals = _processed(accounts), self.tally.crystals
+        done, crystals = accounts.processed, self.tally.crystals
         rate = (done - self._last_done) / elapsed
         ours = f"{rate:.1f} frames/s, {(crystals - self._last_crystals) / elapsed:.1f} crystals/s, "
         ours += self._latency_text() + _loss_text(accounts)
@@ -99,14 +99,15 @@ class Status:
             *self._advice(accounts),
         ]
 
-    def final_lines(self, accounts: Accounts) -> list[str]:
-        """What is said when the run has ended."""
+    def final_lines(self, accounts: Accounts, notes: Mapping[str, int]) -> list[str]:
+        """What is said when the run has ended; *notes* are the source's own counts."""
         elapsed = time.monotonic() - self._begun
-        rate = _processed(accounts) / max(elapsed, 1e-9)
+        rate = accounts.processed / max(elapsed, 1e-9)
         return [
             "Final: " + _reference_line(accounts, self.tally.crystals, ""),
             f"{elapsed:.1f} s, {rate:.1f} frames/s over the whole run",
-            *accounts.table(),
+            *accounts.lines(),
+            *(f"{n:7d}  {what}" for what, n in notes.items() if n),
         ]
 
     def _latency_text(self) -> str:
@@ -125,54 +126,49 @@ class Status:
         return [f"note: {text}"]
 
 
-def _processed(accounts: Accounts) -> int:
-    return accounts.count("blank") + accounts.count("hit_unindexed") + accounts.count("indexed")
-
-
 def _reference_line(accounts: Accounts, crystals: int, rate: str) -> str:
-    images, indexed = _processed(accounts), accounts.count("indexed")
-    hits = images - accounts.count("blank")
+    images, hits, indexed = accounts.processed, accounts.hits, accounts.count(INDEXED)
     of_images, of_hits = max(images, 1), max(hits, 1)
     return (
         f"{images} images processed, {hits} hits ({100 * hits / of_images:.1f}%), "
-        f"{indexed} indexable ({100 * indexed / of_hits:.1f}% of hits, {100 * indexed / of_images:.1f}% overall), "
+        f"{indexed} indexable ({100 * indexed / of_hits:.1f}% of hits, "
+        f"{100 * indexed / of_images:.1f}% overall), "
         f"{crystals} crystals{rate}."
     )
 
 
 def _loss_text(accounts: Accounts) -> str:
     parts = []
-    for state in ("rejected", "crashed", "dropped"):
+    for state in (REJECTED, CRASHED, DROPPED):
         reasons = accounts.reasons(state)
         if reasons:
-            inner = ", ".join(f"{reason} {n}" for reason, n in Counter(reasons).most_common(4))
+            inner = ", ".join(f"{reason} {n}" for reason, n in list(reasons.items())[:4])
             parts.append(f"{state} {sum(reasons.values())} ({inner})")
     return "; " + "; ".join(parts) if parts else ""
 
 
 def _empty_stage(accounts: Accounts, tally: Tally, after: int, indexes: bool) -> tuple[str, str]:
     """The first stage without any result although *after* frames arrived, and the likely causes."""
-    processed, received = _processed(accounts), accounts.received
+    processed, received = accounts.processed, accounts.received
     if received >= after and processed == 0:
-        reasons = Counter(accounts.reasons("rejected")).most_common(1)
-        why = f"mostly: {reasons[0][0]}" if reasons else "see above"
+        why = next((f"mostly: {reason}" for reason in accounts.reasons(REJECTED)), "see above")
         return "decode", f"no frame could be decoded so far ({why}); compare the geometry with the messages"
     if processed >= after and tally.with_peaks == 0:
         return "peaks", (
-            "no peaks in any frame so far; likely causes: --threshold or --min-snr too high, --max-res too small, "
-            "a mask that covers everything, no beam"
+            "no peaks in any frame so far; likely causes: --threshold or --min-snr too high, "
+            "--max-res too small, a mask that covers everything, no beam"
         )
-    if processed >= after and accounts.count("blank") == processed:
+    if processed >= after and accounts.hits == 0:
         mean = tally.peaks / processed
         return "hits", f"no frame has --min-peaks peaks so far ({mean:.1f} peaks a frame); lower --min-peaks?"
-    if indexes and processed - accounts.count("blank") >= after and tally.with_candidates == 0:
+    if indexes and accounts.hits >= after and tally.with_candidates == 0:
         return "trials", (
-            "no hit has been indexed so far; likely causes: another cell than that of -p, a wrong camera length, "
-            "photon energy or beam centre, or peaks that are not Bragg peaks"
+            "no hit has been indexed so far; likely causes: another cell than that of -p, a wrong camera "
+            "length, photon energy or beam centre, or peaks that are not Bragg peaks"
         )
     if indexes and tally.with_candidates >= after and tally.crystals == 0:
         return "checks", (
-            "lattices are found, but all are refused by the checks; likely causes: --tolerance too tight for the "
-            "true cell, or too many peaks that belong to no lattice (--no-check-peaks, --min-snr)"
+            "lattices are found, but all are refused by the checks; likely causes: --tolerance too tight "
+            "for the true cell, or too many peaks that belong to no lattice (--no-check-peaks, --min-snr)"
         )
     return "", ""

@@ -4,6 +4,7 @@
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,50 +12,30 @@ from gpuidx.arguments import parse
 from gpuidx.errors import OptionError
 from gpuidx.options import Options, explain_unknown
 
-WITH_VALUE = """
-    --input -i --output -o --geometry -g --prefix -x -j --highres --temp-dir --wait-for-file
-    --zmq-input --zmq-subscribe --zmq-request --data-format --spectrum-file --asapo-endpoint
-    --asapo-token --asapo-beamtime --asapo-group --asapo-source --asapo-stream
-    --asapo-consumer-timeout --no-data-timeout --peaks --peak-radius --min-peaks --hdf5-peaks
-    --median-filter --threshold -t --min-squared-gradient --min-gradient --min-snr --min-pix-count
-    --max-pix-count --local-bg-radius --min-res --max-res --min-snr-biggest-pix --min-snr-peak-pix
-    --min-sig --min-peak-over-neighbour --indexing -z --pdb -p --tolerance --wavelength-estimate
-    --camera-length-estimate --max-indexer-threads --mille-dir --mille-file --max-mille-level
-    --integration --fix-profile-radius --fix-bandwidth --fix-divergence --int-radius --int-diag
-    --push-res --copy-header --copy-hdf5-field --serial-start --harvest-file
-""".split()
-WITHOUT_VALUE = """
-    --basename --no-check-prefix --profile --no-image-data --no-mask-data --asapo-wait-for-stream
-    --asapo-output-stream --asapo-acks --cpu-pin --filter-noise --no-use-saturated --no-revalidate
-    --no-half-pixel-shift --check-hdf5-snr --peakfinder8-fast --no-check-cell --check-cell --multi
-    --no-multi --no-retry --retry --no-refine --refine --no-check-peaks --check-peaks
-    --no-cell-combinations --mille --overpredict --cell-parameters-only --no-non-hits-in-stream
-    --no-peaks-in-stream --no-refls-in-stream
-""".split()
-OF_ENGINES = """
-    --xgandalf-sampling-pitch --xgandalf-sps --xgandalf-grad-desc-iterations --xgandalf-gdis
-    --xgandalf-tolerance --xgandalf-tol --xgandalf-no-deviation-from-provided-cell --xgandalf-ndfpc
-    --xgandalf-min-lattice-vector-length --xgandalf-min-lvl --xgandalf-max-lattice-vector-length
-    --xgandalf-max-lvl --xgandalf-fast-execution --xgandalf-max-peaks --asdf-fast
-    --taketwo-member-threshold --taketwo-len-tolerance --taketwo-angle-tolerance
-    --taketwo-trace-tolerance --felix-tthrange-min --felix-tthrange-max --felix-min-visits
-    --felix-min-completeness --felix-max-uniqueness --felix-num-voxels --felix-fraction-max-visits
-    --felix-sigma --felix-domega --felix-max-internal-angle --pinkIndexer-considered-peaks-count
-    --pinkIndexer-cpc --pinkIndexer-angle-resolution --pinkIndexer-ar --pinkIndexer-refinement-type
-    --pinkIndexer-rt --pinkIndexer-tolerance --pinkIndexer-tol
-    --pinkIndexer-max-resolution-for-indexing --pinkIndexer-mrfi --pinkIndexer-reflection-radius
-    --pinkIndexer-max-refinement-disbalance --pinkIndexer-thread-count --pinkIndexer-tc
-    --pinkIndexer-multi --pinkIndexer-no-check-indexed --pinkIndexer-override-photon-energy
-    --pinkIndexer-override-bandwidth --pinkIndexer-override-visible-energy-range --ffbidx-max-spots
-    --ffbidx-ifssr-min-spots --ffbidx-output-cells --ffbidx-num-candidate-vectors
-    --ffbidx-redundant-computations --ffbidx-no-redundant-computations --ffbidx-ifssr-max-dist
-    --ffbidx-ifssr-max-iter --ffbidx-ifssr-threshold-contraction --ffbidx-length-threshold
-    --ffbidx-triml --ffbidx-trimh --ffbidx-delta --ffbidx-dist1 --ffbidx-dist3
-    --ffbidx-num-halfsphere-points --ffbidx-num-angle-points --ffbidx-min-spots
-""".split()
-BASE = (
-    "-g a.geom -o a.stream -p a.cell --peaks=peakfinder8 --zmq-input=tcp://host:5 --zmq-request=next".split()
-)
+ROWS = [
+    line.split("\t")
+    for line in (Path(__file__).parent / "data/indexamajig_options.tsv").read_text().splitlines()
+    if not line.startswith("#")
+]
+TAKES_VALUE = {name: value == "value" for name, value in ROWS}
+ENGINE = ("--xgandalf", "--asdf", "--taketwo", "--felix", "--pinkindexer", "--ffbidx")
+OF_ENGINES = [name for name in TAKES_VALUE if name.lower().startswith(ENGINE)]
+SOURCE = ["--zmq-input=tcp://host:5", "--zmq-request=next"]
+BASE = ["-g", "a.geom", "-o", "a.stream", "-p", "a.cell", "--peaks=peakfinder8", *SOURCE]
+VALUE = {name: value == "value" for name, value in ROWS}
+ENGINE = ("--xgandalf", "--asdf", "--taketwo", "--felix", "--pinkindexer", "--ffbidx")
+OF_ENGINES = [name for name in TAKES_VALUE if name.lower().startswith(ENGINE)]
+BASE = [
+    "-g",
+    "a.geom",
+    "-o",
+    "a.stream",
+    "-p",
+    "a.cell",
+    "--peaks=peakfinder8",
+    "--zmq-input=tcp://host:5",
+    "--zmq-request=next",
+]
 VALUE = {
     "--peaks": "peakfinder8",
     "--data-format": "msgpack",
@@ -71,19 +52,22 @@ def options(words: str) -> Options:
     return parse(Options, [*BASE, *words.split()], "gpuidx", "")
 
 
+def understood(words: list[str]) -> Options:
+    explain_unknown(words)
+    return parse(Options, words, "gpuidx", "")
+
+
 def message(words: list[str]) -> str:
     with pytest.raises(OptionError) as error:
-        explain_unknown(words)
-        parse(Options, words, "gpuidx", "")
+        understood(words)
     return str(error.value)
 
 
-@pytest.mark.parametrize("name", WITH_VALUE + WITHOUT_VALUE)
+@pytest.mark.parametrize("name", sorted(set(TAKES_VALUE) - set(OF_ENGINES)))
 def test_every_option_of_indexamajig_is_known_or_said_to_be_missing(name: str) -> None:
-    words = [*BASE, name, *([VALUE.get(name, "3")] if name in WITH_VALUE else [])]
+    words = [*BASE, name, *([VALUE.get(name, "3")] if TAKES_VALUE[name] else [])]
     try:
-        explain_unknown(words)
-        parse(Options, words, "gpuidx", "")
+        understood(words)
     except OptionError as error:
         assert "does not have yet" in str(error) or "exclude each other" in str(error)  # noqa: PT017
 
@@ -106,10 +90,10 @@ def test_defaults_are_those_of_indexamajig() -> None:
     assert o.tolerance == (5, 5, 5, 1.5, 1.5, 1.5)
     assert o.int_radius == (4, 5, 7)
     assert o.integration == "rings-nocen-nosat-nograd"
-    assert o.check_cell and o.retry and o.refine and o.check_peaks and not o.multi
+    assert all((o.check_cell, o.retry, o.refine, o.check_peaks, not o.multi))
     assert o.highres == o.push_res == math.inf
     assert o.peak_radius is None
-    assert o.non_hits_in_stream and o.peaks_in_stream and o.refls_in_stream
+    assert all((o.non_hits_in_stream, o.peaks_in_stream, o.refls_in_stream))
 
 
 def test_last_of_a_pair_of_switches_wins() -> None:
@@ -120,10 +104,9 @@ def test_last_of_a_pair_of_switches_wins() -> None:
 
 
 def test_repeated_options_add_up() -> None:
-    words = (
-        "-g a -o a -p a --peaks=peakfinder8 --zmq-input=tcp://h:1 --zmq-subscribe=om --zmq-subscribe=".split()
-    )
-    o = parse(Options, [*words, "--copy-header=a", "--copy-hdf5-field=/b/c"], "gpuidx", "")
+    tags = ["--zmq-subscribe=om", "--zmq-subscribe="]
+    words = [word for word in BASE if not word.startswith("--zmq-request")]
+    o = understood([*words, *tags, "--copy-header=a", "--copy-hdf5-field=/b/c"])
     assert o.zmq_subscribe == ("om", "")
     assert o.copy_header == ("a", "/b/c")
 
@@ -175,18 +158,29 @@ def test_usage_errors_say_what_is_wrong(words: str, text: str) -> None:
     assert text in message(words.split())
 
 
-def test_usage_error_ends_with_2_and_opens_nothing(tmp_path: object) -> None:
-    words = "-g missing.geom -o out.stream -p a --peaks=peakfinder8 -i list --zmq-input=tcp://h:1".split()
+def test_usage_error_ends_with_2_and_opens_nothing(tmp_path: Path) -> None:
+    words = [
+        "-g",
+        "missing.geom",
+        "-o",
+        "out.stream",
+        "-p",
+        "a",
+        "--peaks=peakfinder8",
+        "-i",
+        "list",
+        "--zmq-input=tcp://h:1",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "gpuidx", *words],
-        cwd=str(tmp_path),
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 2
     assert "exclude each other" in done.stderr
-    assert not list(__import__("pathlib").Path(str(tmp_path)).iterdir())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_has_the_groups_of_indexamajig_and_the_defaults() -> None:
@@ -207,6 +201,6 @@ def test_version_names_the_licence() -> None:
 
 
 def test_help_needs_neither_numba_nor_h5py() -> None:
-    code = "import sys, gpuidx.run, gpuidx.options; print([m for m in ('numba', 'h5py', 'msgspec') if m in sys.modules])"
+    code = "import sys, gpuidx.run; print({'numba', 'h5py', 'msgspec'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "set()"

@@ -58,7 +58,8 @@ def test_every_file_names_its_licence() -> None:
         path
         for folder in ("gpuidx", "tests", "scripts", "conda", ".ci", "kernels")
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and path.suffix in {"", ".py", ".cu", ".cuh", ".yml", ".yaml", ".sh"}
+        if path.is_file()
+        and path.suffix in {"", ".py", ".cu", ".cuh", ".yml", ".yaml", ".sh"}
         and "__pycache__" not in path.parts
     ]
     without = [str(path) for path in files if "SPDX-License-Identifier" not in path.read_text()[:400]]
