@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``gpuidx simulate``: frames with known truth, into HDF5 files or over ZeroMQ."""
+
+import dataclasses
+import signal
+import sys
+import threading
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuidx.arguments import option, parse
+from gpuidx.cell import UnitCell, parse_cell, read_cell
+from gpuidx.errors import InputFileError, OptionError
+from gpuidx.geometry import Geometry, parse_geometry, read_geometry
+from gpuidx.simulation.detector import LYSOZYME, default_geometry
+from gpuidx.simulation.files import write_frames
+from gpuidx.simulation.frames import SimulatedFrame, Simulator
+from gpuidx.simulation.messages import EncodedFrame, encode
+from gpuidx.simulation.serve import ServeSettings, serve
+from gpuidx.simulation.settings import FRAMES, SERVING, WRITING, FrameSettings
+from gpuidx.simulation.truth import TruthFile
+
+DESCRIPTION = """Simulated still frames with known truth: written to HDF5 files (--output) or
+served as MsgPack over ZeroMQ (--serve).  Without -g and -p: a detector of four panels, and lysozyme."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulateOptions(ServeSettings, FrameSettings):
+    """All options of the command."""
+
+    geometry: Optional[str] = option(  # noqa: UP045
+        None, "-g", "--geometry", group=FRAMES, metavar="FILE", help="geometry file (.geom)"
+    )
+    pdb: Optional[str] = option(  # noqa: UP045
+        None, "-p", "--pdb", group=FRAMES, metavar="FILE", help="unit cell, as .cell or PDB file"
+    )
+    size: int = option(1024, group=FRAMES, metavar="N", help="pixels along a side, without a geometry file")
+    frames: int = option(
+        100, "-n", "--frames", group=FRAMES, metavar="N", help="frames to make; 0: serve until stopped"
+    )
+    output: Optional[str] = option(  # noqa: UP045
+        None, "-o", "--output", group=WRITING, metavar="PREFIX", help="write PREFIX.h5 and PREFIX.lst"
+    )
+    truth: Optional[str] = option(  # noqa: UP045
+        None,
+        group=WRITING,
+        metavar="FILE",
+        help="write the truth, a line of JSON for each frame; perhaps .gz",
+    )
+    write_geometry: Optional[str] = option(  # noqa: UP045
+        None, group=WRITING, metavar="FILE", help="write the geometry that is used"
+    )
+    write_cell: Optional[str] = option(  # noqa: UP045
+        None, group=WRITING, metavar="FILE", help="write the cell that is used"
+    )
+    distinct: int = option(
+        0, group=SERVING, metavar="N",
+        help="make so many different frames before serving, then send them in turn; 0: as --memory allows",
+    )  # fmt: skip
+    memory: int = option(1000, group=SERVING, metavar="MB", help="memory for frames that are served")
+    image: bool = option(True, group=SERVING, off=True, help="send peak lists only")
+    peak_photons: int = option(
+        60, group=SERVING, metavar="N", help="photons of the weakest spot in the peak lists that are sent"
+    )
+
+    def __post_init__(self) -> None:
+        if (self.serve == "none") == (self.output is None):
+            raise OptionError("give either --output=PREFIX to write files or --serve=rep, router or pub")
+        if self.frames < 0 or (self.frames == 0 and self.output is not None):
+            raise OptionError(
+                f"--frames is {self.frames}; it must be at least 1, or 0 to serve until stopped"
+            )
+        if self.size < 64 or self.size % 2:
+            raise OptionError(f"--size is {self.size}; it is an even number, at least 64")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; its exit code.
+
+    Raises
+    ------
+    GpuidxError
+        If options or files are wrong, or the address cannot be served.
+    """
+    options = parse(SimulateOptions, argv, "gpuidx simulate", DESCRIPTION)
+    geometry, cell = _inputs(options)
+    simulator = Simulator(geometry, cell, options, _orientations(options))
+    if options.serve != "none":
+        _serve(simulator, options)
+    else:
+        _write(simulator, options)
+    return 0
+
+
+def _inputs(options: SimulateOptions) -> tuple[Geometry, UnitCell]:
+    """Geometry and cell, from files or the built-in ones; written out where that is asked."""
+    if options.geometry is not None:
+        geometry = read_geometry(options.geometry)
+        geometry_text = geometry.text
+    else:
+        geometry_text = default_geometry(options.size, "hdf5" if options.output else "msgpack")
+        geometry = parse_geometry(geometry_text, "built-in geometry")
+    if options.pdb is not None:
+        cell, cell_text = read_cell(options.pdb), Path(options.pdb).read_text()
+    else:
+        cell, cell_text = parse_cell(LYSOZYME, "built-in cell"), LYSOZYME
+    if options.write_geometry is not None:
+        Path(options.write_geometry).write_text(geometry_text)
+    if options.write_cell is not None:
+        Path(options.write_cell).write_text(cell_text)
+    return geometry, cell
+
+
+def _orientations(options: SimulateOptions) -> list[NDArray[np.float64]] | None:
+    if options.orientations is None:
+        return None
+    try:
+        rows = np.loadtxt(options.orientations, ndmin=2)
+        return list(rows.reshape(len(rows), 3, 3))
+    except (OSError, ValueError) as error:
+        raise InputFileError(
+            options.orientations, None, f"nine numbers a line are needed; {error}"
+        ) from error
+
+
+def _truths(simulator: Simulator, n_frame: int, options: SimulateOptions) -> Generator[SimulatedFrame]:
+    """The frames; their truth goes to its file, and progress to the terminal."""
+    shown = time.monotonic()
+    described = {"options": dataclasses.asdict(options)}
+    with TruthFile(Path(options.truth), described) if options.truth else nullcontext() as file:
+        for number in range(n_frame):
+            frame = simulator.numbered(number)
+            if file is not None:
+                file.write(frame.truth)
+            yield frame
+            if time.monotonic() > shown + 5:
+                shown = time.monotonic()
+                print(f"{number + 1} of {n_frame} frames made", file=sys.stderr)
+
+
+def _write(simulator: Simulator, options: SimulateOptions) -> None:
+    assert options.output is not None
+    frames = _truths(simulator, options.frames, options)
+    files = write_frames(frames, options.frames, Path(options.output), simulator.geometry)
+    print(f"{options.frames} frames in {files[0]}" + (f" to {files[-1]}" if len(files) > 1 else ""))
+
+
+def _serve(simulator: Simulator, options: SimulateOptions) -> None:
+    messages = _messages(simulator, options)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    asked = options.frames or "endless"
+
+    def ready(address: str) -> None:
+        print(
+            f"serving {asked} frames, {len(messages)} different, by {options.serve} at {address}", flush=True
+        )
+
+    served = serve(messages, options.frames, options, ready, stop)
+    rate = f", {(served.sent - 1) / served.seconds:.1f} a second" if served.seconds else ""
+    refused = f", {served.refused} requests not understood" if served.refused else ""
+    print(f"{served.sent} frames sent{rate}{refused}", flush=True)
+
+
+def _messages(simulator: Simulator, options: SimulateOptions) -> list[EncodedFrame]:
+    """All messages, made before the first is sent so that making them does not limit the rate."""
+    most: Any = options.distinct or options.frames or 1000
+    messages: list[EncodedFrame] = []
+    size = 0
+    with closing(_truths(simulator, min(most, options.frames or most), options)) as frames:
+        for frame in frames:
+            messages.append(
+                encode(
+                    frame,
+                    simulator.geometry,
+                    with_image=options.image,
+                    least_photons=options.peak_photons,
+                )
+            )
+            size += len(messages[-1].data)
+            if not options.distinct and size + len(messages[-1].data) > options.memory * 1e6:
+                break
+    return messages

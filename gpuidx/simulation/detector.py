@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A detector and a cell for those who have no files at hand: text as in .geom and .cell files."""
+
+PIXELS_PER_METRE = 13333.3
+"""75 µm pixels."""
+
+GAP = 8
+"""Pixels between the four panels."""
+
+LYSOZYME = """CrystFEL unit cell file version 1.0
+
+lattice_type = tetragonal
+unique_axis = c
+centering = P
+a = 79.10 A
+b = 79.10 A
+c = 37.90 A
+al = 90.00 deg
+be = 90.00 deg
+ga = 90.00 deg
+"""
+"""Hen egg-white lysozyme."""
+
+_TOP = """; Four square panels about the beam, each turned by a little, as real ones are.
+adu_per_photon = 1
+res = {res}
+photon_energy = {photon_energy} eV
+clen = {clen} mm
+data = {data}
+{dims}
+badcentre/min_x = -{hole}
+badcentre/max_x = {hole}
+badcentre/min_y = -{hole}
+badcentre/max_y = {hole}
+"""
+
+_PANEL = """
+{name}/min_fs = {min_fs}
+{name}/max_fs = {max_fs}
+{name}/min_ss = {min_ss}
+{name}/max_ss = {max_ss}
+{name}/corner_x = {x}
+{name}/corner_y = {y}
+{name}/fs = {fs}
+{name}/ss = {ss}
+"""
+
+_TURNS = ((0.0012, 0.0), (-0.0008, 0.002), (0.0004, -0.003), (-0.0015, 0.001))
+"""Of each panel: rotation about the beam, and tilt of its fast axis out of the plane, rad."""
+
+
+def default_geometry(n: int = 1024, form: str = "msgpack") -> str:
+    """Text of a geometry file: a detector of *n* × *n* pixels of 75 µm in four panels.
+
+    Parameters
+    ----------
+    n
+        Pixels along a side of the data array, even.
+    form
+        ``"msgpack"``: keys as OM sends them, and a peak list; ``"hdf5"``: many frames in one file.
+    """
+    half = n // 2
+    if form == "msgpack":
+        names = {"photon_energy": "beam_energy", "clen": "detector_distance", "data": "detector_data"}
+        dims = "peak_list = peak_list"
+    else:
+        names = {
+            "photon_energy": "/entry/beam_energy",
+            "clen": "/entry/detector_distance",
+            "data": "/entry/data",
+        }
+        dims = "dim0 = %\ndim1 = ss\ndim2 = fs"
+    text = _TOP.format(res=PIXELS_PER_METRE, dims=dims, hole=n // 64, **names)
+    for number, (turn, tilt) in enumerate(_TURNS):
+        column, row = number % 2, number // 2
+        text += _PANEL.format(
+            name=f"p{number}",
+            min_fs=column * half,
+            max_fs=column * half + half - 1,
+            min_ss=row * half,
+            max_ss=row * half + half - 1,
+            x=GAP / 2 if column else -half - GAP / 2,
+            y=GAP / 2 if row else -half - GAP / 2,
+            fs=f"{1 - turn**2 / 2 - tilt**2 / 2:+.7f}x {turn:+.7f}y {tilt:+.7f}z",
+            ss=f"{-turn:+.7f}x {1 - turn**2 / 2:+.7f}y",
+        )
+    return text
