@@ -5,6 +5,7 @@ from collections import Counter
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.frame import Buffers, Flagging
+from gpuidx.formats.hdf5 import Hdf5Files
 from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.formats.messages import MsgPackDecoder
 from gpuidx.geometry.detector import Geometry
@@ -67,14 +68,21 @@ class Decoder:
         self.notes: Counter[str] = Counter()
         headers, buffers = HeaderLookup(geometry, options.copy_header, self.notes), Buffers()
         self._msgpack = MsgPackDecoder(geometry, options, headers, masks, buffers, self.notes)
+        self._files = Hdf5Files(geometry, options, headers, masks, buffers)
 
     def decode(self, message: Message) -> Frame:
-        """The frame of a message.
+        """The frame of a message, or of a file if the message has no data.
 
         Raises
         ------
         Rejected
             If the frame cannot be used; says the key, what was found and what is expected.
         """
+        if not message.data:
+            return self._files.decode(message)
         detect(message.data)
         return self._msgpack.decode(message)
+
+    def close(self) -> None:
+        """Close the files that are still open."""
+        self._files.close()

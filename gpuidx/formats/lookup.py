@@ -14,7 +14,7 @@ import numpy as np
 
 from gpuidx.errors import Rejected
 from gpuidx.geometry.detector import Detector, Geometry, Lookup
-from gpuidx.geometry.parser import length_from, wavelength_from
+from gpuidx.geometry.lookup import length_from, wavelength_from
 from gpuidx.model import HeaderValue
 from gpuidx.units import energy_of_wavelength
 
@@ -142,7 +142,8 @@ class HeaderLookup:
     def _wavelength(self, value_of: ReadValue, headers: dict[str, HeaderValue]) -> float:
         lookup, kind = self.geometry.wavelength, self.geometry.wavelength_kind
         value = self._number(lookup, value_of, headers)
-        wavelength = wavelength_from(kind, value, lookup.unit) if value > 0 else math.nan
+        usable = math.isfinite(value) and value > 0
+        wavelength = wavelength_from(kind, value, lookup.unit) if usable else math.nan
         least, greatest = WAVELENGTHS
         if not least <= wavelength <= greatest:
             raise Rejected(
@@ -161,7 +162,8 @@ class HeaderLookup:
         default_unit: str,
     ) -> float:
         value = self._number(lookup, value_of, headers)
-        length = length_from(value, lookup.unit, default_unit if lookup.header is not None else "m")
+        unit = lookup.unit or (default_unit if lookup.header is not None else "m")
+        length = length_from(value, unit) if math.isfinite(value) else value
         if not abs(length) <= LONGEST_CAMERA:
             raise Rejected(
                 "absurd camera length",
