@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How well a lattice explains the peaks: a likelihood ratio, and what it takes to believe it."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuidx.backends.constants import (
+    FEWEST_REFLECTIONS,
+    INDEXED,
+    MISS_PENALTY,
+    SCORE_SIGMAS,
+    STRONG_QUALITY,
+    STRONG_SCORE,
+)
+from gpuidx.jit import fast_jit, jit
+from gpuidx.smallmath import det3, inv3, polar_rotation
+
+_EXPONENT = 0.5 / SCORE_SIGMAS[0] ** 2
+_DENSITY = 0.5 / ((2 * math.pi) ** 1.5 * SCORE_SIGMAS[0] ** 3)
+_CHUNK = 32
+_SAME_FRACTION = 0.25
+_SAME_COSINE = math.cos(math.radians(1.0))
+
+
+@fast_jit
+def _squares(
+    peaks: NDArray[np.float64],
+    V: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    squares: NDArray[np.float64],
+) -> None:
+    """|d|² of each peak."""
+    ax, ay, az = V[0, 0], V[0, 1], V[0, 2]
+    bx, by, bz = V[1, 0], V[1, 1], V[1, 2]
+    cx, cy, cz = V[2, 0], V[2, 1], V[2, 2]
+    for i in range(len(squares)):
+        x, y, z = peaks[0, i] - shift[0], peaks[1, i] - shift[1], peaks[2, i]
+        h, k, m = x * ax + y * ay + z * az, x * bx + y * by + z * bz, x * cx + y * cy + z * cz
+        h, k, m = h - np.rint(h), k - np.rint(k), m - np.rint(m)
+        squares[i] = h * h + k * k + m * m
+
+
+@jit
+def likelihood(
+    peaks: NDArray[np.float64], V: NDArray[np.float64], shift: NDArray[np.float64], n_sigmas: int
+) -> float:
+    """Log-likelihood ratio of "half of the peaks lie about lattice points" and "none does".
+
+    Σ ln(1/2 + 1/2 exp(-|d|² / 2 s²) / ((2π)^1.5 s³)), the largest over the first *n_sigmas* widths s of
+    `SCORE_SIGMAS`.  At most 7.1 for each peak, and -0.69 for a peak that does not fit.
+
+    The widths halve, so one exponential serves all; logarithms are taken of products of some factors.
+    """
+    squares = np.empty(peaks.shape[1])
+    _squares(peaks, V, shift, squares)
+    totals, products = np.zeros(3), np.ones(3)
+    for i in range(len(squares)):
+        gauss = math.exp(-_EXPONENT * squares[i])
+        density = _DENSITY
+        for s in range(n_sigmas):
+            products[s] *= 0.5 + density * gauss
+            gauss = (gauss * gauss) * (gauss * gauss)
+            density *= 8.0
+        if i % _CHUNK == _CHUNK - 1:
+            for s in range(n_sigmas):
+                totals[s] += math.log(products[s])
+                products[s] = 1.0
+    best: float = totals[0] + math.log(products[0])
+    for s in range(1, n_sigmas):
+        best = max(best, totals[s] + math.log(products[s]))
+    return best
+
+
+@jit
+def count_indexed(
+    peaks: NDArray[np.float64], V: NDArray[np.float64], shift: NDArray[np.float64]
+) -> tuple[int, bool]:
+    """How many peaks are well indexed, and whether they are enough different reflections.
+
+    Peaks that are all equal, or all on a line through the origin, fit any lattice.
+    """
+    count, n_different = 0, 0
+    different = np.zeros((FEWEST_REFLECTIONS, 3))
+    off_line = False
+    hkl = np.empty(3)
+    for i in range(peaks.shape[1]):
+        x, y, z = peaks[0, i] - shift[0], peaks[1, i] - shift[1], peaks[2, i]
+        well = True
+        for k in range(3):
+            index = x * V[k, 0] + y * V[k, 1] + z * V[k, 2]
+            hkl[k] = np.rint(index)
+            well = well and abs(index - hkl[k]) < INDEXED
+        if not well:
+            continue
+        count += 1
+        if not hkl.any():
+            continue
+        new = n_different < FEWEST_REFLECTIONS
+        for e in range(n_different):
+            new = new and (different[e] != hkl).any()
+        if new:
+            different[n_different] = hkl
+            n_different += 1
+        first = different[0]
+        off_line = (
+            off_line
+            or first[0] * hkl[1] != first[1] * hkl[0]
+            or first[1] * hkl[2] != first[2] * hkl[1]
+            or first[0] * hkl[2] != first[2] * hkl[0]
+        )
+    return count, n_different == FEWEST_REFLECTIONS and off_line
+
+
+@jit
+def is_strong(score: float, n_peaks: int, n_indexed: int) -> bool:
+    """Whether a lattice is so good that no further attempt could be better."""
+    if n_indexed == 0 or not score > STRONG_SCORE:
+        return False
+    return bool(score + MISS_PENALTY * (n_peaks - n_indexed) > STRONG_QUALITY * n_indexed)
+
+
+@jit
+def agree(V: NDArray[np.float64], W: NDArray[np.float64]) -> bool:
+    """Whether two bases of the same hand describe one lattice; the rule of `lattice.same_lattice`."""
+    inverse = inv3(W)
+    M = np.empty((3, 3))
+    for i in range(3):
+        for j in range(3):
+            fraction = V[i, 0] * inverse[0, j] + V[i, 1] * inverse[1, j] + V[i, 2] * inverse[2, j]
+            M[i, j] = np.rint(fraction)
+            if not abs(fraction - M[i, j]) < _SAME_FRACTION:
+                return False
+    if det3(M) != 1.0:
+        return False
+    back = inv3(M)
+    F = np.zeros((3, 3))
+    for i in range(3):
+        for j in range(3):
+            for k in range(3):
+                for m in range(3):
+                    F[i, j] += inverse[i, k] * back[k, m] * V[m, j]
+    R = polar_rotation(F)
+    return bool(R[0, 0] + R[1, 1] + R[2, 2] - 1.0 > 2.0 * _SAME_COSINE)
