@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Imported by the forkserver: compiles, or loads from Numba's cache, everything that workers call.
+
+A worker is a fork of that process, so it finds every function compiled.  What is called here is a small
+made-up frame of each pixel type on its whole way; what is not called here is compiled in the middle of a run.
+"""
+
+import time
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuidx.cell import UnitCell, real_axes
+from gpuidx.geometry import Geometry, parse_geometry
+from gpuidx.model import PIXEL_TYPES, Crystal, Message
+from gpuidx.options import Options
+from gpuidx.pipeline import Pipeline
+from gpuidx.simulation.crystal import random_rotation
+
+SIZE = 192
+"""Width and height of the frame, px."""
+
+_GEOMETRY = f"""
+photon_energy = energy eV
+clen = 0.03 m
+adu_per_photon = 1
+res = 10000
+data = image
+peak_list = peaks
+a/min_fs = 0
+a/max_fs = {SIZE - 1}
+a/min_ss = 0
+a/max_ss = {SIZE // 2 - 1}
+a/corner_x = {-SIZE // 2}
+a/corner_y = {-SIZE // 2}
+a/fs = x
+a/ss = y
+b/min_fs = 0
+b/max_fs = {SIZE - 1}
+b/min_ss = {SIZE // 2}
+b/max_ss = {SIZE - 1}
+b/corner_x = {-SIZE // 2}
+b/corner_y = 0
+b/fs = x
+b/ss = y
+"""
+
+_CELL = UnitCell(parameters=(29.0, 31.0, 37.0, 90.0, 90.0, 90.0), lattice_type="orthorhombic")
+_ENERGY = 9000.0
+
+
+def _options(peaks: str) -> Options:
+    return Options(
+        geometry="warm.geom", output="warm.stream", pdb="warm.cell", zmq_input="tcp://warm:1",
+        zmq_request="next",
+        peaks=peaks, threshold=20.0, min_snr=3.0, min_pix_count=1, integration="rings-cen-grad",
+    )  # fmt: skip
+
+
+def _message(pixels: NDArray[np.generic]) -> bytes:
+    """A frame, and a peak list that is not used unless asked for."""
+    image = {"type": pixels.dtype.str, "shape": list(pixels.shape), "data": pixels.tobytes()}
+    bright = np.argwhere(pixels > 50)[:30].astype(float)
+    peaks = {"fs": bright[:, 1].tolist(), "ss": bright[:, 0].tolist(), "intensity": [200.0] * len(bright)}
+    packed: bytes = msgpack.packb({"energy": _ENERGY, "image": image, "peaks": peaks})
+    return packed
+
+
+def _picture(pipeline: Pipeline, geometry: Geometry) -> NDArray[np.int32]:
+    """Counts of a crystal in some orientation: one bright pixel a spot over a flat background."""
+    assert _CELL.parameters is not None
+    counts = np.random.default_rng(1).poisson(3.0, (SIZE, SIZE)).astype(np.int32)
+    rotation = random_rotation(np.random.default_rng(2))
+    crystal = Crystal(
+        recip=np.linalg.inv(real_axes(_CELL.parameters)).T @ rotation.T, lattice_type=_CELL.lattice_type,
+        centering="P", unique_axis="*", score=0.0, shift=(0.0, 0.0), profile_radius=0.002,
+        resolution_limit=0.5, residuals={},
+    )  # fmt: skip
+    blank = pipeline.decode(_as_message(_message(counts)))
+    spots = pipeline.integrator.predicted(blank, crystal)
+    x = spots.fs.astype(int) + blank.detector.rect[spots.panel, 0]
+    y = spots.ss.astype(int) + blank.detector.rect[spots.panel, 1]
+    counts[y, x] += 100
+    return counts
+
+
+def _as_message(data: bytes) -> Message:
+    return Message(serial=1, filename="warm", event="//1", data=memoryview(bytearray(data)))
+
+
+def warm() -> int:
+    """Send a frame of each pixel type through a pipeline; gives the number of frames that were indexed."""
+    geometry = parse_geometry(_GEOMETRY, "warm.geom")
+    place = memoryview(bytearray(1 << 20))
+    pipeline = Pipeline(_options("peakfinder8"), geometry, _CELL)
+    counts = _picture(pipeline, geometry)
+    n_indexed = 0
+    for kind in PIXEL_TYPES:
+        result, _, _ = pipeline.process(_as_message(_message(counts.astype(kind))), place)
+        n_indexed += bool(result.crystals)
+        wide = counts.astype(kind) + np.array(1000, kind)  # too wide for the way of photon counts
+        pipeline.process(_as_message(_message(wide)), place)
+    supplied = Pipeline(_options("msgpack"), geometry, _CELL)
+    for kind in PIXEL_TYPES:
+        supplied.process(_as_message(_message(counts.astype(kind))), place)
+    return n_indexed
+
+
+_begun = time.perf_counter()
+INDEXED = warm()
+SECONDS = time.perf_counter() - _begun

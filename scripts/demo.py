@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The demo: a simulated beamtime over ZeroMQ, processed live, compared with the truth, and drawn."""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from gpuidx.cell import read_cell
+from gpuidx.geometry import read_geometry
+from gpuidx.lattice import primitive_axes, same_lattice
+from gpuidx.simulation.frames import Simulator
+from gpuidx.simulation.settings import FrameSettings
+from gpuidx.simulation.truth import FrameTruth, read_truth
+from gpuidx.stream.reader import read_stream
+from gpuidx.stream.records import StreamChunk
+
+SEED, HIT_FRACTION = 11, 0.6
+GPUIDX = [sys.executable, "-m", "gpuidx"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--size", type=int, default=2048, help="pixels along a side")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=Path("demo-output"))
+    options = parser.parse_args()
+    folder: Path = options.output
+    folder.mkdir(exist_ok=True)
+    print("Compiling for this machine, once (about half a minute) ...", flush=True)
+    subprocess.run([*GPUIDX, "warmup"], check=True)
+    seconds = _process(folder, options)
+    _summary(folder, options.frames, seconds)
+    return 0
+
+
+def _process(folder: Path, options: argparse.Namespace) -> float:
+    """Serve and process; the seconds from the first frame to the end of the run."""
+    serve = [*GPUIDX, "simulate", "--serve=rep", f"--frames={options.frames}", f"--size={options.size}"]
+    serve += [f"--seed={SEED}", f"--hit-fraction={HIT_FRACTION}", "--memory=4000"]
+    serve += [f"--truth={folder / 'truth.jsonl'}", f"--write-geometry={folder / 'demo.geom'}"]
+    serve += [f"--write-cell={folder / 'demo.cell'}"]
+    print(f"Simulating {options.frames} frames of {options.size} x {options.size} pixels ...", flush=True)
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().split(" at ")[1].strip()
+        run = [*GPUIDX, f"--zmq-input={address}", "--zmq-request=next", f"--max-frames={options.frames}"]
+        run += ["-g", str(folder / "demo.geom"), "-p", str(folder / "demo.cell"), "-j", str(options.jobs)]
+        run += ["-o", str(folder / "demo.stream"), "--peaks=peakfinder8", "--threshold=10", "--min-snr=5"]
+        run += ["--min-peaks=10", "--copy-header=truth_id", "--profile"]
+        print(" ".join(["gpuidx", *run[len(GPUIDX) :]]), flush=True)
+        begun = time.monotonic()
+        subprocess.run(run, check=True)
+        seconds = time.monotonic() - begun
+        server.terminate()
+    return seconds
+
+
+def _summary(folder: Path, n_frame: int, seconds: float) -> None:
+    truths = {truth.number: truth for truth in read_truth(folder / "truth.jsonl")}
+    with read_stream(folder / "demo.stream") as stream:
+        chunks = list(stream.chunks())
+    cell = read_cell(str(folder / "demo.cell"))
+    found, right, false_hits, angles = 0, 0, 0, []
+    for chunk in chunks:
+        truth = truths[int(chunk.headers["truth_id"])]
+        found += chunk.hit and truth.hit
+        false_hits += chunk.hit and not truth.hit
+        if chunk.crystals and truth.hit:
+            good, angle = _compare(chunk, truth, cell.centering)
+            right += good
+            angles += [angle] if good else []
+    true_hits = sum(truth.hit for truth in truths.values())
+    indexed = sum(bool(chunk.crystals) for chunk in chunks)
+    picture = _draw(folder, [chunk for chunk in chunks if chunk.crystals][-1])
+    print(f"""
+Summary
+  frames              {len(chunks)} of {n_frame}, {len(chunks) / seconds:.1f} frames/s, start included
+  hits                {found} of {true_hits} true hits found, {false_hits} blanks taken for hits
+  indexed             {indexed}, {right} with the true lattice: {100 * right / max(true_hits, 1):.1f} % of the hits
+  orientation error   {np.median(angles) if angles else float("nan"):.4f} degrees (median)
+  stream              {folder / "demo.stream"}
+  picture             {picture} (last indexed frame)""")
+
+
+def _compare(chunk: StreamChunk, truth: FrameTruth, centering: str) -> tuple[bool, float]:
+    recip = chunk.crystals[0].recip
+    assert recip is not None
+    axes = [primitive_axes(np.linalg.inv(r).T, centering) for r in (recip, truth.crystals[0].recip)]
+    return same_lattice(*axes)
+
+
+def _draw(folder: Path, chunk: StreamChunk) -> Path:
+    """A picture of a frame with its peaks and predicted spots; the frame is simulated once more."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    geometry = read_geometry(str(folder / "demo.geom"))
+    settings = FrameSettings(seed=SEED, hit_fraction=HIT_FRACTION)
+    simulator = Simulator(geometry, read_cell(str(folder / "demo.cell")), settings)
+    image = simulator.numbered(int(chunk.headers["truth_id"])).image
+    figure, axes = pyplot.subplots(figsize=(12, 12))
+    axes.imshow(
+        image, cmap="gray_r", vmin=0, vmax=20, origin="lower", extent=(0, image.shape[1], 0, image.shape[0])
+    )
+    spots = chunk.crystals[0].reflections
+    assert spots is not None
+    axes.plot(spots["fs"], spots["ss"], "o", mfc="none", mec="tab:blue", ms=7, mew=0.7, label="predicted")
+    axes.plot(
+        chunk.peaks["fs"], chunk.peaks["ss"], "s", mfc="none", mec="tab:red", ms=11, mew=0.9, label="peaks"
+    )
+    axes.set(
+        title=f"{chunk.event}: {len(chunk.peaks)} peaks, {len(spots)} reflections",
+        xlabel="fs, pixels",
+        ylabel="ss, pixels",
+    )
+    axes.legend(loc="upper right")
+    path = folder / "last-indexed.png"
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    pyplot.close(figure)
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())
