@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The CPU backend: peak search and indexing trials, frame by frame, on one core."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuidx.backends.constants import SHIFT_SIGMA
+from gpuidx.backends.cpu.peakfinder8 import PeakFinder
+from gpuidx.backends.cpu.trials import Trials
+from gpuidx.cell import UnitCell
+from gpuidx.geometry.detector import Detector, Geometry
+from gpuidx.geometry.masks import Masks
+from gpuidx.model import Candidate, Found, Frame, PeakList
+from gpuidx.options import Options
+
+_NONE = PeakList(fs=np.empty(0), ss=np.empty(0), panel=np.empty(0, np.int32), intensity=np.empty(0))
+
+
+@dataclass(slots=True)
+class CpuBatch:
+    """Frames, and what has been found in them so far.
+
+    Attributes
+    ----------
+    frames
+        As given.
+    peaks
+        One list for each frame, after `CpuBackend.find_peaks`.
+    lattices
+        Candidates and number of trials of each frame, after `CpuBackend.index`.
+    """
+
+    frames: Sequence[Frame]
+    peaks: list[PeakList] = field(default_factory=list)
+    lattices: list[tuple[tuple[Candidate, ...], int]] = field(default_factory=list)
+
+
+class CpuBackend:
+    """`backends.contract.Backend` on one core of the CPU.
+
+    Parameters
+    ----------
+    geometry, options, masks
+        Of the run.
+    cell
+        The target cell; without one, or with ``--indexing=none``, there are no trials.
+
+    Raises
+    ------
+    BackendError
+        If the cell has no parameters.
+    """
+
+    name = "cpu"
+
+    def __init__(self, geometry: Geometry, options: Options, masks: Masks, cell: UnitCell | None) -> None:
+        self._finder = PeakFinder(geometry, options, masks) if options.peaks == "peakfinder8" else None
+        self._trials = Trials(cell, options) if cell is not None and options.does_index else None
+        self._min_peaks = options.min_peaks
+
+    def upload(self, frames: Sequence[Frame]) -> CpuBatch:
+        """Take a batch of frames; nothing is copied."""
+        return CpuBatch(frames)
+
+    def find_peaks(self, batch: CpuBatch) -> None:
+        """Find the peaks of frames that have none of their own.
+
+        Raises
+        ------
+        Rejected
+            If a frame's detector is out of range.
+        """
+        batch.peaks = [self._peaks_of(frame) for frame in batch.frames]
+
+    def _peaks_of(self, frame: Frame) -> PeakList:
+        if frame.peaks is not None:
+            return frame.peaks
+        return self._finder.find(frame) if self._finder is not None else _NONE
+
+    def index(self, batch: CpuBatch) -> None:
+        """Make the indexing trials for hits."""
+        batch.lattices = [
+            self._lattices_of(frame, peaks) for frame, peaks in zip(batch.frames, batch.peaks, strict=True)
+        ]
+
+    def _lattices_of(self, frame: Frame, peaks: PeakList) -> tuple[tuple[Candidate, ...], int]:
+        if self._trials is None or len(peaks) == 0 or len(peaks) < self._min_peaks:
+            return (), 0
+        q = frame.detector.q(peaks.panel.astype(np.intp), peaks.fs, peaks.ss, frame.wavelength)
+        candidates, n_tries = self._trials.index(
+            q[_strongest_first(peaks.intensity)], shift_sigma(frame.detector, frame.wavelength)
+        )
+        return tuple(candidates), n_tries
+
+    def results(self, batch: CpuBatch) -> list[Found]:
+        """Peaks and candidate lattices of each frame; steps not taken have found nothing."""
+        peaks = batch.peaks or [f.peaks if f.peaks is not None else _NONE for f in batch.frames]
+        lattices = batch.lattices or [((), 0)] * len(peaks)
+        return [
+            Found(peaks=p, candidates=candidates, n_tries=n_tries)
+            for p, (candidates, n_tries) in zip(peaks, lattices, strict=True)
+        ]
+
+
+def _strongest_first(intensity: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Order of falling intensity, equal ones as they came, NaN last."""
+    return np.argsort(-intensity, kind="stable")
+
+
+def shift_sigma(detector: Detector, wavelength: float) -> float:
+    """What an error of the beam centre of 1.5 px makes of q, Å⁻¹; *wavelength* in Å.
+
+    From the mean camera length; where that is 0 (a barrel about the sample) from the distance of the corners.
+    """
+    pitch = float(detector.pitch.mean())
+    distance = abs(detector.clen)
+    if not distance > pitch:
+        distance = float((np.linalg.norm(detector.corner, axis=1) * detector.pitch).mean())
+    return SHIFT_SIGMA * pitch / (distance * wavelength)
