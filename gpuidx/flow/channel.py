@@ -112,12 +112,19 @@ class _End:
 
 
 class MainEnd(_End):
-    """Main's end: never blocks, and reads what a dead child had sent before it notices the death."""
+    """Main's end: never blocks, and reads what a dead child had sent before it notices the death.
+
+    Attributes
+    ----------
+    nonsense
+        What was wrong with the bytes that came, if they made no sense; the rest is then thrown away.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
         sock.setblocking(False)
         self._unsent: deque[bytes] = deque()
+        self.nonsense = ""
 
     def post(self, packet: bytes) -> bool:
         """Send *packet*, now or later; gives False if some of it waits for `flush`."""
@@ -145,13 +152,7 @@ class MainEnd(_End):
         return True
 
     def read(self) -> tuple[list[bytes], bool]:
-        """Give the packets that have arrived, and whether the end of file was reached.
-
-        Raises
-        ------
-        ValueError
-            If the bytes make no sense.
-        """
+        """Give the packets that have arrived, and whether the end of file was reached."""
         packets: list[bytes] = []
         resets = 0
         while True:
@@ -167,7 +168,11 @@ class MainEnd(_End):
                 continue
             if not data:
                 return packets, True
-            packets += self._join(data)
+            if not self.nonsense:
+                try:
+                    packets += self._join(data)
+                except ValueError as error:
+                    self.nonsense = str(error)
 
 
 class ChildEnd(_End):

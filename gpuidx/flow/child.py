@@ -9,6 +9,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, NoReturn
@@ -87,8 +88,9 @@ class Port:
         The child's own row of int64, which main can read; kept over the death of a child.
     """
 
-    def __init__(self, number: int, channel: ChildEnd, table: SharedTable) -> None:
+    def __init__(self, number: int, channel: ChildEnd, table: SharedTable, preload_notes: list[str]) -> None:
         self.number = number
+        self._preload_notes = preload_notes
         self._channel = channel
         self._row = table.row(number)
         self.counters = self._row[1:]
@@ -98,7 +100,7 @@ class Port:
         """Say that tasks can come; `tasks` does it too."""
         if not self._is_ready:
             self._is_ready = True
-            self._send((READY, _preload_notes()))
+            self._send((READY, self._preload_notes))
 
     def tasks(self) -> Iterator[tuple[Any, ...]]:
         """Give one task after the other, as main gave them (lists have become tuples), until main ends.
@@ -129,11 +131,6 @@ class Port:
         except ConnectionError as error:
             raise MainGoneError from error
 
-    def fail(self, error: BaseException) -> None:
-        """Tell main why this child ends."""
-        text = "".join(traceback.format_exception(error))[-_MOST_TEXT:]
-        self._send((ERROR, type(error).__name__, str(error)[:_MOST_TEXT], text))
-
 
 def run_child(sock: socket.socket, start: Start) -> NoReturn:
     """First call in a child; never returns, so nothing that the forkserver has loaded runs at its exit."""
@@ -157,28 +154,35 @@ def _run_body(channel: ChildEnd, start: Start) -> int:
         faulthandler.enable()
     else:
         platform.forbid_core_dump()
-    # Has a row of its own until the shared one is there: an error in unpickling must be heard of too.
-    port = Port(0, channel, SharedTable(1, 1))
     try:
+        preload_notes = _preload_notes()
         table, args = start.sealed.open()
-        port = Port(start.number, channel, table)
+        port = Port(start.number, channel, table, preload_notes)
         module, _, function = start.body.partition(":")
         getattr(importlib.import_module(module), function)(port, *args)
     except MainGoneError:
         return 0
     except BaseException as error:
-        try:
-            port.fail(error)
-        except MainGoneError:
-            return 0
+        _report(channel, error)
         return 1
     return 0
 
 
+def _report(channel: ChildEnd, error: BaseException) -> None:
+    """Tell main why this child ends."""
+    trace = "".join(traceback.format_exception(error))[-_MOST_TEXT:]
+    with suppress(ConnectionError):
+        channel.send(pack([(ERROR, type(error).__name__, str(error)[:_MOST_TEXT], trace)]))
+
+
 def _preload_notes() -> list[str]:
-    """Give what went wrong with the loading ahead; nothing says so otherwise."""
+    """Give what went wrong with the loading ahead; nothing else would say so.
+
+    Without the lifeline this child would outlive main; it is loaded then, for this child alone.
+    """
     lifeline = sys.modules.get("gpuidx.flow.lifeline")
     if lifeline is None:
-        return ["the forkserver has loaded nothing"]
+        importlib.import_module("gpuidx.flow.lifeline")
+        return ["the forkserver has loaded nothing; perhaps another part of the program started it"]
     notes: list[str] = lifeline.notes
     return notes

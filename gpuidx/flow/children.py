@@ -7,30 +7,20 @@ thrown away would leave a slot that holds a chunk already and is taken for a mes
 """
 
 import logging
-import os
-import signal
 import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
-from multiprocessing.context import ForkServerProcess
 from typing import Any, NamedTuple
 
-from gpuidx.errors import WorkerError
-from gpuidx.flow.channel import MainEnd, pack, unpack
-from gpuidx.flow.child import ERROR, IDLE, READY, Sealed, Start, run_child
-from gpuidx.flow.forkserver import forkserver_pid, start_child
+from gpuidx.flow.channel import unpack
+from gpuidx.flow.child import ERROR, IDLE, READY, Sealed, Start
+from gpuidx.flow.member import Child, Place, Task
 from gpuidx.flow.poller import READABLE, WRITABLE, Poller
 from gpuidx.flow.slots import SharedTable
 
-Task = tuple[Any, ...]
-"""Packed with MsgPack; the first item is the serial, an int unlike that of any other task in the pool."""
+__all__ = ["Answer", "Crash", "Pool", "Task"]
 
-BACK_OFF = (0.1, 0.5, 2.0)
-"""Waits in s before a child is started that died without having worked, once, twice, more often."""
-
-MOST_FAILED_STARTS = 3
-"""Deaths in a row before a child said that it is ready; then the run ends."""
+BAD_ANSWER = "bad answer"
 
 _BETWEEN_CHECKS = 0.05
 _LONGEST_PAUSE = 1.0  # of main itself; children are not blamed for more than that
@@ -54,64 +44,6 @@ class Crash(NamedTuple):
     task: Task
     reason: str
     detail: str
-
-
-class _Child:
-    """A process, main's end of its channel, and the tasks that it has not answered, oldest first."""
-
-    def __init__(self, number: int, process: ForkServerProcess, channel: MainEnd) -> None:
-        self.number, self.process, self.channel = number, process, channel
-        self.tasks: dict[int, Task] = {}
-        self.started = self.since = time.monotonic()  # since: its last sign of life while it has tasks
-        self.forkserver = forkserver_pid()
-        self.ready = self.worked = False
-        self.verdict = ""  # why it was killed by us
-        self.error: tuple[str, str] | None = None
-
-    def load(self) -> int:
-        return len(self.tasks)
-
-    def kill(self) -> None:
-        """Kill it; its number cannot be another process's yet, for its channel has not ended."""
-        if (
-            self.process.pid is not None
-        ):  # os.kill, for Process.kill does nothing once the forkserver has died
-            with suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGKILL)
-
-    def bury(self) -> tuple[str, str]:
-        """Wait for its end and close what belongs to it; gives reason and detail of the death."""
-        self.channel.close()
-        self.process.join(1.0)
-        if self.process.exitcode is None:
-            self.kill()
-            self.process.join(1.0)
-        code = self.process.exitcode
-        if code is not None:
-            self.process.close()
-        if self.verdict:
-            return self.verdict, ""
-        if self.error:
-            return self.error
-        if code is not None and code < 0:
-            return _signal_name(-code), ""
-        return f"exit {code}", ""
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-class _Place:
-    """One of the pool's places: its child, if there is one, and how often it failed in a row."""
-
-    def __init__(self) -> None:
-        self.child: _Child | None = None
-        self.failed_starts = self.idle_deaths = 0
-        self.due = 0.0
 
 
 class Pool:
@@ -167,9 +99,9 @@ class Pool:
         self._table = SharedTable(count, 1 + counters)
         self._rows = [self._table.row(number) for number in range(count)]
         self._sealed, self._debug = Sealed((self._table, args)), debug
-        self._places = [_Place() for _ in range(count)]
-        self._by_fd: dict[int, _Child] = {}
-        self._ready: list[_Child] = []
+        self._places = [Place() for _ in range(count)]
+        self._by_fd: dict[int, Child] = {}
+        self._ready: list[Child] = []
         self._waiting: deque[Task] = deque()
         self._poller: Poller | None = None
         self._checked = 0.0
@@ -224,20 +156,14 @@ class Pool:
     def hand_out(self) -> None:
         """Send waiting tasks to children, those with the fewest first."""
         while self._waiting and self._ready:
-            child = min(self._ready, key=_Child.load)
+            child = min(self._ready, key=Child.load)
             room = self.depth - child.load()
             if room <= 0:
                 return
             share = -(-len(self._waiting) // len(self._ready))
             n = min(room, self.batch, share)
-            self._send(child, [self._waiting.popleft() for _ in range(n)])
-
-    def _send(self, child: _Child, tasks: list[Task]) -> None:
-        if not child.tasks:
-            child.since = time.monotonic()
-        child.tasks.update((task[0], task) for task in tasks)
-        if not child.channel.post(pack(tasks)):
-            self._register(child, READABLE | WRITABLE)
+            if not child.send([self._waiting.popleft() for _ in range(n)]):
+                self._register(child, READABLE | WRITABLE)
 
     def collect(self, events: Mapping[Any, int]) -> list[Answer | Crash]:
         """Give the tasks that ended, replace children that died; to be called several times a second.
@@ -263,20 +189,20 @@ class Pool:
             self._check(now, done)
         return done
 
-    def _read(self, child: _Child, done: list[Answer | Crash]) -> None:
-        ended = False
-        try:
-            packets, ended = child.channel.read()
-            for packet in packets:
+    def _read(self, child: Child, done: list[Answer | Crash]) -> None:
+        packets, ended = child.channel.read()
+        for packet in packets:
+            try:
                 for item in unpack(packet):
                     self._take(child, item, done)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            _log.warning("%s %d sent nonsense (%s)", self.name, child.number, error)
-            self._condemn(child, "bad answer")
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                self._distrust(child, str(error))
+        if child.channel.nonsense:
+            self._distrust(child, child.channel.nonsense)
         if ended:
             self._replace(child, done)
 
-    def _take(self, child: _Child, item: tuple[Any, ...], done: list[Answer | Crash]) -> None:
+    def _take(self, child: Child, item: tuple[Any, ...], done: list[Answer | Crash]) -> None:
         if item[0] == READY:
             self._welcome(child, item[1])
         elif item[0] == ERROR:
@@ -288,12 +214,18 @@ class Pool:
             child.since = time.monotonic()
             if not child.worked:
                 child.worked = True
-                place = self._places[child.number]
-                place.failed_starts = place.idle_deaths = 0
+                self._places[child.number].has_worked()
 
-    def _welcome(self, child: _Child, preload_notes: tuple[str, ...]) -> None:
+    def _distrust(self, child: Child, why: str) -> None:
+        """Memory of a child is damaged, for it sends nonsense: none of its messages can be used again."""
+        if child.verdict != BAD_ANSWER:
+            _log.warning("%s %d sent nonsense (%s)", self.name, child.number, why)
+            self._condemn(child, BAD_ANSWER)
+            child.verdict = BAD_ANSWER  # even if it was condemned for something else before
+
+    def _welcome(self, child: Child, preload_notes: tuple[str, ...]) -> None:
         child.ready = True
-        self._places[child.number].failed_starts = 0
+        self._places[child.number].was_ready()
         if not child.verdict:
             self._ready.append(child)
         if not self._preload_reported:
@@ -317,13 +249,13 @@ class Pool:
             if place.child is None and now >= place.due:
                 self._start(number)
 
-    def _condemn_if_silent(self, child: _Child, verdict: str, done: list[Answer | Crash]) -> None:
+    def _condemn_if_silent(self, child: Child, verdict: str, done: list[Answer | Crash]) -> None:
         before = (child.since, child.ready)
         self._read(child, done)  # perhaps it is main that is late
         if self._by_fd.get(child.channel.fileno()) is child and before == (child.since, child.ready):
             self._condemn(child, verdict)
 
-    def _condemn(self, child: _Child, verdict: str) -> None:
+    def _condemn(self, child: Child, verdict: str) -> None:
         """Kill a child; the rest happens when its channel ends."""
         if not child.verdict:
             child.verdict = verdict
@@ -331,65 +263,46 @@ class Pool:
                 self._ready.remove(child)
             child.kill()
 
-    def _register(self, child: _Child, flags: int) -> None:
+    def _register(self, child: Child, flags: int) -> None:
         assert self._poller is not None
         self._poller.register(child.channel.fileno(), flags)
 
     def _start(self, number: int) -> None:
         self._rows[number][0] = IDLE
-        start = Start(self.body, number, self._sealed, self._debug)
-        process, sock = start_child(run_child, (start,), f"gpuidx-{self.name}-{number}")
-        child = _Child(number, process, MainEnd(sock))
+        child = Child(Start(self.body, number, self._sealed, self._debug), self.name)
         self._places[number].child = child
         self._by_fd[child.channel.fileno()] = child
         self._register(child, READABLE)
 
-    def _replace(self, child: _Child, done: list[Answer | Crash]) -> None:
-        """Its channel has ended: one task is lost at most, the others are given to other children."""
+    def _replace(self, child: Child, done: list[Answer | Crash]) -> None:
+        """Its channel has ended, so it writes into no slot any more: count what is lost, start another."""
+        self._forget(child)
+        death = child.bury()
+        place = self._places[child.number]
+        lost = self._lost_tasks(child)
+        done += [Crash(task, death.reason, death.detail) for task in lost]
+        self._waiting.extendleft(reversed(child.tasks.values()))
+        if lost:
+            child.worked = True
+            place.has_worked()
+        _log.info("%s %d ended (%s), tasks lost: %d", self.name, child.number, death, len(lost))
+        place.vacate(child, death)
+        self.restarts += 1
+        if place.due <= time.monotonic():
+            self._start(child.number)
+
+    def _lost_tasks(self, child: Child) -> list[Task]:
+        """Take the tasks that ended with *child* out of those that it had; it had not begun the others."""
+        serials = list(child.tasks) if child.verdict == BAD_ANSWER else [self._rows[child.number][0]]
+        return [child.tasks.pop(serial) for serial in serials if serial in child.tasks]
+
+    def _forget(self, child: Child) -> None:
         assert self._poller is not None
         fd = child.channel.fileno()
         self._poller.unregister(fd)
         del self._by_fd[fd]
         if child in self._ready:
             self._ready.remove(child)
-        reason, detail = child.bury()
-        at = self._rows[child.number][0]
-        lost = child.tasks.pop(at, None)
-        self._waiting.extendleft(reversed(child.tasks.values()))
-        place = self._places[child.number]
-        place.child = None
-        if lost is not None:
-            done.append(Crash(lost, reason, detail))
-            child.worked = True
-        _log.info("%s %d ended: %s %s", self.name, child.number, reason, detail)
-        place.due = time.monotonic() + self._penalty(child, place, reason, detail)
-        self.restarts += 1
-        if place.due <= time.monotonic():
-            self._start(child.number)
-
-    def _penalty(self, child: _Child, place: _Place, reason: str, detail: str) -> float:
-        """Give the wait before the next start, in s.
-
-        Raises
-        ------
-        WorkerError
-            If this place has failed too often.
-        """
-        if child.worked:
-            place.failed_starts = place.idle_deaths = 0
-            return 0.0
-        if child.forkserver != forkserver_pid() or reason == "exit 255":
-            return 0.0  # the forkserver was killed, and the child with it
-        place.idle_deaths += 1
-        if not child.ready:
-            place.failed_starts += 1
-            if place.failed_starts >= MOST_FAILED_STARTS:
-                text = f"{reason}: {detail}" if detail else reason
-                who, n = f"{self.name} {child.number}", place.failed_starts
-                raise WorkerError(f"{who} ended {n} times before it was ready: {text}")
-        elif place.idle_deaths == 1:
-            return 0.0
-        return BACK_OFF[min(place.idle_deaths, len(BACK_OFF)) - 1]
 
     def close(self, now: bool = False, wait: float = 2.0) -> list[Task]:
         """End all children; gives the tasks that were not answered.
@@ -406,18 +319,15 @@ class Pool:
         children = list(self._by_fd.values())
         for child in children:
             left += child.tasks.values()
-            if self._poller is not None:
-                self._poller.unregister(child.channel.fileno())
-            child.channel.close()
             if now:
                 child.kill()
+            self._forget(child)
+            child.channel.close()
         for child in children:
             child.process.join(max(0.0, end - time.monotonic()))
             if child.process.exitcode is None:
                 child.kill()
             child.bury()
-        self._by_fd.clear()
-        self._ready.clear()
         self._waiting.clear()
         for row in self._rows:
             row.release()

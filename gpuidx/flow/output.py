@@ -4,6 +4,7 @@
 import errno
 import fcntl
 import os
+import stat
 from contextlib import suppress
 
 from gpuidx.errors import StreamError
@@ -52,6 +53,8 @@ class Output:
 
     def _claim(self) -> None:
         """See to it that no other process writes this file; not every file system can tell."""
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            return
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
