@@ -1,170 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a geometry file says, as data, and the detector of one frame as arrays.
+"""A geometry file as a whole, and the detector of one frame as arrays.
 
 Nothing here reads files (`parser`) or rasters masks (`masks`).
 """
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpuidx.geometry.description import BadRegion, DataArray, FlagRule, Lookup, MaskSource, Panel
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """A value that is either a number in the geometry file or a header of each frame.
+__all__ = ["BadRegion", "DataArray", "Detector", "FlagRule", "Geometry", "Lookup", "MaskSource", "Panel"]
 
-    Attributes
-    ----------
-    value
-        The literal, in the file's unit; None if it is looked up.
-    header
-        Name of the header (HDF5 path or message key); None for a literal.
-    unit
-        Unit as written (``"eV"``, ``"keV"``, ``"A"``, ``"m"``, ``"mm"``, ``"V"``, ``"kV"``), ``""`` if absent.
-    line
-        Line number in the geometry file.
-    """
-
-    value: float | None
-    header: str | None
-    unit: str
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class MaskSource:
-    """Where one pixel mask is: ``maskN_data``, ``maskN_file``, and the bits that decide.
-
-    A pixel is bad if ``(m & good) != good or (m & bad) != 0``.
-    """
-
-    data: str
-    file: str | None
-    good_bits: int
-    bad_bits: int
-
-
-@dataclass(frozen=True, slots=True)
-class FlagRule:
-    """``flag_equal`` / ``flag_lessthan`` / ``flag_morethan``: pixel values that mean "bad in this frame"."""
-
-    kind: str  # "equal", "lessthan", "morethan"
-    value: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
-    """One panel as the file describes it.
-
-    Attributes
-    ----------
-    name
-        As in the file and in the stream.
-    min_fs, max_fs, min_ss, max_ss
-        Inclusive pixel range within the data array `data`.
-    corner_x, corner_y
-        Position of the outer corner of the first pixel, lab frame, in pixel widths.
-    fs, ss : (xyz,)
-        Steps of one pixel, lab frame, in pixel widths.
-    res
-        Pixels per metre.
-    coffset
-        m, added to the camera length.
-    adu_per_photon, adu_per_ev
-        Gain: exactly one of the two is set; per-eV is multiplied by the frame's photon energy.
-    max_adu
-        Saturation, ADU; inf if not given.
-    data
-        Data array (HDF5 path, may hold ``%``; or message key).
-    dims
-        For each dimension of that array: ``"ss"``, ``"fs"``, ``"%"`` (frame) or a fixed index.
-    mask_edge_pixels
-        Width of the border that is bad.
-    masks, flags, saturation_map, saturation_map_file, no_index
-        What makes pixels bad or saturated.
-    slab_x, slab_y
-        Where pixel (min_fs, min_ss) lies in the slab: the one 2-D array that holds all panels of a frame.
-    """
-
-    name: str
-    min_fs: int
-    max_fs: int
-    min_ss: int
-    max_ss: int
-    corner_x: float
-    corner_y: float
-    fs: tuple[float, float, float]
-    ss: tuple[float, float, float]
-    res: float
-    coffset: float
-    adu_per_photon: float | None
-    adu_per_ev: float | None
-    max_adu: float
-    data: str
-    dims: tuple[str | int, ...]
-    mask_edge_pixels: int
-    masks: tuple[MaskSource, ...]
-    flags: tuple[FlagRule, ...]
-    saturation_map: str | None
-    saturation_map_file: str | None
-    no_index: bool
-    slab_x: int
-    slab_y: int
-
-    @property
-    def width(self) -> int:
-        """Pixels along fs."""
-        return self.max_fs - self.min_fs + 1
-
-    @property
-    def height(self) -> int:
-        """Pixels along ss."""
-        return self.max_ss - self.min_ss + 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BadRegion:
-    """A rectangle of bad pixels: in fs/ss of one panel's data array (inclusive), or in lab x/y (strict).
-
-    `is_fsss` tells which; the limits of x/y regions that were not given are NaN.
-    """
-
-    name: str
-    is_fsss: bool
-    panel: str | None
-    min_fs: int = 0
-    max_fs: int = 0
-    min_ss: int = 0
-    max_ss: int = 0
-    min_x: float = np.nan
-    max_x: float = np.nan
-    min_y: float = np.nan
-    max_y: float = np.nan
-    line: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class DataArray:
-    """One array of a message or file, and the rows of the slab that it fills.
-
-    Attributes
-    ----------
-    data
-        HDF5 path or message key.
-    dims
-        As in `Panel.dims`.
-    row
-        First row of the slab.
-    shape : (ss, fs)
-        Part of the array that the panels cover, from (0, 0).
-    """
-
-    data: str
-    dims: tuple[str | int, ...]
-    row: int
-    shape: tuple[int, int]
+NEAREST = 0.01
+"""Pixel widths from the sample to the plane of a panel; any nearer and the geometry is wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,37 +131,76 @@ class Geometry:
         )
 
     def detector(self, clen: float, shift_x: float = 0.0, shift_y: float = 0.0) -> Detector:
-        """Panels at a camera length and shift (m), cached by value."""
+        """Panels at a camera length and shift (m), cached by value.
+
+        Raises
+        ------
+        ValueError
+            If a panel lies in a plane with the sample, where rays have no position, or numbers are absurd.
+            A camera length of 0 or below is legal for panels that are tilted or have an offset.
+        """
         return _detector(self, clen, shift_x, shift_y)
 
 
 @lru_cache(maxsize=64)
 def _detector(geometry: Geometry, clen: float, shift_x: float, shift_y: float) -> Detector:
+    if not (math.isfinite(clen) and math.isfinite(shift_x) and math.isfinite(shift_y)):
+        raise ValueError(f"camera length {clen:g} m, shift {shift_x:g}, {shift_y:g} m are not all finite")
     panels = geometry.panels
-    res = np.array([p.res for p in panels])
-    corner = np.array(
-        [
-            (p.corner_x + shift_x * p.res, p.corner_y + shift_y * p.res, (clen + p.coffset) * p.res)
-            for p in panels
-        ]
-    )
-    fs = np.array([p.fs for p in panels], float)
-    ss = np.array([p.ss for p in panels], float)
-    size = np.array([(p.width, p.height) for p in panels], float)
-    largest = 0.0
-    for along_fs in (0, 1):
-        for along_ss in (0, 1):
-            ray = corner + along_fs * size[:, :1] * fs + along_ss * size[:, 1:] * ss
-            q = ray / np.linalg.norm(ray, axis=1)[:, None] - (0.0, 0.0, 1.0)
-            largest = max(largest, float(np.linalg.norm(q, axis=1).max()))
+    with np.errstate(all="ignore"):
+        # Divided by the pitch and not multiplied by its inverse, as in CrystFEL: the same bits in ring radii.
+        pitch = 1.0 / np.array([p.res for p in panels])
+        corner = np.array([(p.corner_x, p.corner_y, 0.0) for p in panels])
+        coffset = np.array([p.coffset for p in panels])
+        corner[:, :2] += np.array([shift_x, shift_y]) / pitch[:, None]
+        corner[:, 2] = (clen + coffset) / pitch
+        fs = np.array([p.fs for p in panels], float)
+        ss = np.array([p.ss for p in panels], float)
+        size = np.array([(p.width, p.height) for p in panels], float)
+        _check_distance(geometry, corner, fs, ss)
+        back = np.linalg.inv(np.stack([corner, fs, ss], axis=2))
+        max_q = _largest_q(corner, fs, ss, size)
+    if not (np.isfinite(back).all() and math.isfinite(max_q)):
+        raise ValueError("positions of panels are too large to be right")
     return Detector(
         rect=np.array([(p.slab_x, p.slab_y, p.width, p.height) for p in panels], np.int32),
         origin=np.array([(p.min_fs, p.min_ss) for p in panels], float),
         corner=corner,
         fs=fs,
         ss=ss,
-        pitch=1.0 / res,
-        back=np.linalg.inv(np.stack([corner, fs, ss], axis=2)),
-        clen=float(np.mean([clen + p.coffset for p in panels])),
-        max_q=largest,
+        pitch=pitch,
+        back=back,
+        clen=float(np.mean(clen + coffset)),
+        max_q=max_q,
     )
+
+
+def _check_distance(
+    geometry: Geometry, corner: NDArray[np.float64], fs: NDArray[np.float64], ss: NDArray[np.float64]
+) -> None:
+    normal = np.cross(fs, ss)
+    normal /= np.linalg.norm(normal, axis=1)[:, None]
+    distance = np.abs(np.sum(normal * corner, axis=1))
+    nearest = int(np.argmin(distance))
+    if not distance[nearest] >= NEAREST:
+        panel = geometry.panels[nearest]
+        raise ValueError(
+            f"the plane of panel {panel.name} passes {distance[nearest] / panel.res:g} m from the sample; "
+            "camera length or coffset is wrong"
+        )
+
+
+def _largest_q(
+    corner: NDArray[np.float64],
+    fs: NDArray[np.float64],
+    ss: NDArray[np.float64],
+    size: NDArray[np.float64],
+) -> float:
+    """Largest |q| of all panel corners for a wavelength of 1 Å."""
+    largest = 0.0
+    for along_fs in (0, 1):
+        for along_ss in (0, 1):
+            ray = corner + along_fs * size[:, :1] * fs + along_ss * size[:, 1:] * ss
+            q = ray / np.linalg.norm(ray, axis=1)[:, None] - (0.0, 0.0, 1.0)
+            largest = max(largest, float(np.linalg.norm(q, axis=1).max()))
+    return largest
