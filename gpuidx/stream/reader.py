@@ -148,6 +148,7 @@ class _Lines:
 
     def __init__(self, name: str, file: IO[bytes]) -> None:
         self.number = 0
+        self._is_whole = True
         self._name, self._file = name, file
 
     def wrong(self, text: str) -> StreamError:
@@ -163,12 +164,13 @@ class _Lines:
         if not line:
             return None
         self.number += 1
+        self._is_whole = line.endswith(b"\n")
         return line.decode("utf-8", "surrogateescape").rstrip("\r\n")
 
     def within(self) -> str:
         """The next line of a chunk."""
         line = self.next()
-        if line is None:
+        if line is None or not (self._is_whole or line == CHUNK_END):
             raise _Truncated
         return line
 
