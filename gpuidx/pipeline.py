@@ -46,7 +46,7 @@ class Pipeline:
         clock: Clock = lambda stage: nullcontext(),
     ) -> None:
         masks = Masks(geometry, options.highres, options.mask_data)
-        self.options, self.masks, self.clock = options, masks, clock
+        self.options, self.geometry, self.masks, self.clock = options, geometry, masks, clock
         self.decoder = Decoder(geometry, options, masks)
         self.backend = choose_backend(options, geometry, masks, cell)
         self.acceptance = Acceptance(geometry, cell, options, options) if cell else None
@@ -78,7 +78,7 @@ class Pipeline:
         """Bytes to pixels, header values and, if they were sent along, checked peaks."""
         frame = self.decoder.decode(message)
         if frame.peaks is not None and self.options.revalidate:
-            return peak_lists.validated(frame, self.options, self.masks)
+            return peak_lists.validated(frame, self.geometry, self.options, self.masks)
         return frame
 
     def search(self, frames: Sequence[Frame]) -> list[Found]:
@@ -102,7 +102,7 @@ class Pipeline:
         return Result(
             frame=frame,
             peaks=found.peaks,
-            hit=len(found.peaks) >= self.options.min_peaks,
+            hit=peak_lists.is_hit(found.peaks, self.options.min_peaks),
             peak_resolution=peak_lists.peak_resolution(np.asarray(inv_d)),
             n_tries=found.n_tries,
             crystals=crystals,

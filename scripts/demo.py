@@ -81,7 +81,7 @@ def _summary(folder: Path, n_frame: int, seconds: float) -> None:
 Summary
   frames              {len(chunks)} of {n_frame}, {len(chunks) / seconds:.1f} frames/s, start included
   hits                {found} of {true_hits} true hits found, {false_hits} blanks taken for hits
-  indexed             {indexed}, {right} with the true lattice: {100 * right / max(true_hits, 1):.1f} % of the hits
+  indexed             {indexed}, {right} of them right: {100 * right / max(true_hits, 1):.1f} % of the hits
   orientation error   {np.median(angles) if angles else float("nan"):.4f} degrees (median)
   stream              {folder / "demo.stream"}
   picture             {picture} (last indexed frame)""")
