@@ -121,8 +121,6 @@ class HeaderLookup:
         wavelength = self._wavelength(value_of, headers)
         clen = self._length("clen", geometry.clen, value_of, headers, "mm")
         shift = [0.0, 0.0]
-        if geometry.shift_x is not None and geometry.shift_y is None:
-            raise Rejected("bad header value", "the geometry has detector_shift_x without detector_shift_y")
         if geometry.shift_x is not None and geometry.shift_y is not None:
             shift = [
                 self._length("detector_shift_x", geometry.shift_x, value_of, headers, "m"),

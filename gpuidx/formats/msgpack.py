@@ -7,6 +7,7 @@ binary and all different; any other map is walked entry by entry.  What a messag
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import msgpack
@@ -128,18 +129,14 @@ class Fields:
 
 def walk(data: memoryview, name: str) -> Iterator[tuple[str, memoryview]]:
     """The entries of a map in order, keys that are neither text nor binary left out."""
-    unpacker = _unpacker(data)
-    try:
+    with _reported(name, len(data)):
+        unpacker = _unpacker(data)
         for _ in range(unpacker.read_map_header()):
             key = unpacker.unpack()
             start = unpacker.tell()
             unpacker.skip()
             if isinstance(key, bytes):
                 yield key.decode(errors="replace"), data[start : unpacker.tell()]
-    except msgpack.OutOfData as error:
-        raise Rejected("truncated message", f"{name} ends after {len(data)} bytes") from error
-    except (ValueError, TypeError) as error:
-        raise Rejected("malformed message", f"{name}: {type(error).__name__} {error}".strip()) from error
 
 
 def first_element(data: memoryview, notes: Counter[str]) -> Packed:
@@ -147,20 +144,18 @@ def first_element(data: memoryview, notes: Counter[str]) -> Packed:
     count = _count(data)
     if count == 0:
         raise Rejected("not a map", "the message is an empty array")
-    notes["further maps in a message, ignored"] += count - 1
+    if count > 1:
+        notes["further maps in a message, ignored"] += count - 1
     try:
         return _ARRAY.decode(data)[0]
     except _FAILURES:
         pass
-    unpacker = _unpacker(data)
-    try:
+    with _reported("the message", len(data)):
+        _unpacker(data).skip()  # the rest must be whole, though it is ignored
+        unpacker = _unpacker(data)
         unpacker.read_array_header()
         start = unpacker.tell()
         unpacker.skip()
-    except msgpack.OutOfData as error:
-        raise Rejected("truncated message", f"it ends after {len(data)} bytes") from error
-    except ValueError as error:
-        raise Rejected("malformed message", f"{type(error).__name__} {error}".strip()) from error
     return data[start : unpacker.tell()]
 
 
@@ -169,6 +164,17 @@ def _unpacker(data: memoryview) -> Any:
     unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=max(len(data), 1))
     unpacker.feed(data)
     return unpacker
+
+
+@contextmanager
+def _reported(name: str, size: int) -> Iterator[None]:
+    """Turn the errors of `msgpack` into reasons."""
+    try:
+        yield
+    except msgpack.OutOfData as error:
+        raise Rejected("truncated message", f"{name} ends after {size} bytes") from error
+    except (ValueError, TypeError) as error:
+        raise Rejected("malformed message", f"{name}: {type(error).__name__} {error}".strip()) from error
 
 
 def decode(packed: Packed, name: str) -> Any:

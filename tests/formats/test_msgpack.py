@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is decoded, and what is rejected: the messages of which the behaviour of indexamajig is known."""
+
+import json
+import pickle
+import zlib
+
+import msgpack
+import numpy as np
+import pytest
+from formats.making import (
+    GEOMETRY,
+    IMAGE,
+    RNG,
+    Slot,
+    array_map,
+    decode,
+    decoder,
+    fields,
+    image_of,
+    pack,
+    reason,
+)
+from numpy.testing import assert_array_equal
+
+from gpuidx.formats.frame import PIXEL_OF
+from gpuidx.model import Message
+
+GOOD = pack(fields())
+OTHER = fields(IMAGE[::-1].copy(), photon_energy=8000.0)
+ENERGY, CLEN = ("photon_energy", 9500.0), ("clen_mm", 50.0)
+
+
+def pairs(*entries: tuple[object, object]) -> bytes:
+    """A map with these entries, duplicates and odd keys included."""
+    return bytes([0x80 + len(entries)]) + b"".join(pack(key) + pack(value) for key, value in entries)
+
+
+def image_with(**changes: object) -> bytes:
+    return pack(fields(array_map(IMAGE, **changes)))
+
+
+WIDE = np.pad(IMAGE, ((0, 10), (0, 6)), constant_values=99)
+
+DECODED = {
+    "a map": GOOD,
+    "an array of maps": pack([fields(), OTHER]),
+    "binary keys": pack({key.encode(): value for key, value in fields().items()}),
+    "binary keys in the image": pack(fields({k.encode(): v for k, v in array_map(IMAGE).items()})),
+    "text and binary keys mixed": pairs(*fields().items(), (b"more", 1)),
+    "integer keys": pairs((5, 5), (-1, 2), (None, 3), *fields().items()),
+    "arrays and maps as keys": pairs(([1], 2), ({"a": 1}, 2), *fields().items()),
+    "trailing bytes": GOOD + b"garbage",
+    "two objects in one message": GOOD + pack(OTHER),
+    "trailing bytes after an array": pack([fields(), OTHER]) + b"\xc1\xc1",
+    "data longer than the shape": image_with(data=IMAGE.tobytes() * 2),
+    "extension types and timestamps": pack(
+        fields() | {"e": msgpack.ExtType(5, b"abc"), "t": msgpack.Timestamp(1, 2)}
+    ),
+    "deeply nested values": pack(fields() | {"n": json.loads("[" * 400 + "]" * 400)}),
+    "shape larger than needed": pack(fields(WIDE)),
+    "keys that begin a wanted key": pairs(("im", 5), ("photon", 1.0), ("", 5), ("c", 1), *fields().items()),
+    "keys that a wanted key begins": pairs(("images", 5), ("photon_energy_eV", 1.0), *fields().items()),
+    "duplicate keys": pairs(*fields().items(), ("image", array_map(OTHER["image"]["data"] and IMAGE[::-1]))),
+    "duplicate header keys": pairs(ENERGY, ("photon_energy", 1.0), CLEN, ("image", array_map(IMAGE))),
+    "text keys of a long map": pack(fields() | {f"key{i}": i for i in range(70000)}),
+    "binary type": image_with(type=b"<i4"),
+    "further keys in the image": pack(fields(array_map(IMAGE) | {"nd": True, "kind": b""})),
+    "keys that are no UTF-8": pairs(*fields().items()).replace(b"\x83", b"\x84", 1) + b"\xa2\xff\xfe\x01",
+}
+
+
+@pytest.mark.parametrize("data", DECODED.values(), ids=DECODED)
+def test_decodes(data):
+    frame = decode(data)
+    assert_array_equal(image_of(frame), IMAGE)
+    assert frame.photon_energy == pytest.approx(9500)
+    assert frame.detector.clen == pytest.approx(0.05)
+    assert (frame.serial, frame.filename, frame.event) == (7, "ZMQdata", "//7")
+
+
+REJECTED = {
+    "half of it": (GOOD[: len(GOOD) // 2], "truncated message", ""),
+    "last byte missing": (GOOD[:-1], "truncated message", ""),
+    "header only": (GOOD[:25], "truncated message", ""),
+    "truncated array of maps": (pack([fields(), OTHER])[:-1], "truncated message", ""),
+    "random bytes": (RNG.bytes(20000), None, ""),
+    "nil": (pack(None) + bytes(30), "not a map", "nil"),
+    "text": (pack("x" * 100), "not a map", "text"),
+    "an empty array": (pack([]) + bytes(30), "not a map", "empty array"),
+    "an array of integers": (pack([1, 2, 3]) + bytes(20), "not a map", "an integer"),
+    "unused code": (b"\xc1" * 20, "not a map", "unused"),
+    "a claim of 2³² entries": (b"\xdf\xff\xff\xff\xff" + bytes(20), "truncated message", ""),
+    "a claim of 2³² elements": (b"\xdd\xff\xff\xff\xff" + bytes(20), "truncated message", ""),
+    "millions of nested arrays": (b"\x81\xa1a" + b"\x91" * 3_000_000, "malformed message", ""),
+    "millions of nested arrays outside": (b"\x91" * 3_000_000, "malformed message", "the message"),
+    "old-style raw strings": (pack(fields(), use_bin_type=False), "wrong type", "'image/data' is text"),
+    "no image": (pack(fields(None)), "missing key", "'image' is not in the message, which has"),
+    "image is an integer": (pack(fields(5)), "not a map", "'image' is an integer"),
+    "image is binary": (pack(fields(bytes(16384))), "not a map", "'image' is binary"),
+    "image is a list": (pack(fields([1] * 4096)), "not a map", "'image' is an array"),
+    "no type": (image_with(type=None), "missing key", "'type' is not in 'image', which has 'shape'"),
+    "no shape": (image_with(shape=None), "missing key", "'shape' is not in 'image'"),
+    "no data": (image_with(data=None), "missing key", "'data' is not in 'image'"),
+    "type is an integer": (image_with(type=4), "wrong type", "'image/type' is an integer"),
+    "one dimension": (image_with(shape=[4096]), "wrong shape", "1 dimensions, (4096,)"),
+    "three dimensions": (image_with(shape=[1, 64, 64]), "wrong shape", "3 dimensions, (1, 64, 64)"),
+    "shape is text": (image_with(shape="64x64"), "wrong shape", "'image/shape' is text"),
+    "shape of texts": (image_with(shape=["64", "64"]), "wrong shape", "['64', '64']"),
+    "shape of floats": (image_with(shape=[64.0, 64.0]), "wrong shape", "[64.0, 64.0]"),
+    "shape of bools": (image_with(shape=[True, True]), "wrong shape", "[True, True]"),
+    "shape too small": (image_with(shape=[32, 64]), "wrong shape", "(32, 64), the geometry needs (64, 64)"),
+    "shape swapped": (image_with(shape=[32, 128]), "wrong shape", "(32, 128)"),
+    "shape zero": (image_with(shape=[0, 0]), "wrong shape", "[0, 0]"),
+    "shape negative": (image_with(shape=[-1, -1]), "wrong shape", "[-1, -1]"),
+    "shape huge": (image_with(shape=[2**33, 2**33]), "short data", "'image/data' has 16384 bytes"),
+    "shape of a thousand dimensions": (image_with(shape=[1] * 1000), "wrong shape", "'image/shape'"),
+    "data is text": (image_with(data="x" * 16384), "wrong type", "'image/data' is text; expected binary"),
+    "data is a list": (image_with(data=[0] * 4096), "wrong type", "'image/data' is an array"),
+    "shape larger than the data": (image_with(shape=[128, 128]), "short data", "needs 65536"),
+    "half of the data": (image_with(data=IMAGE.tobytes()[:8192]), "short data", "8192 bytes"),
+    "sixteen bytes of data": (image_with(data=b"\1" * 16), "short data", "16 bytes"),
+    "no bytes of data": (image_with(data=b""), "short data", "0 bytes"),
+    "one byte too few": (image_with(data=IMAGE.tobytes()[:-1]), "short data", "16383 bytes"),
+    "64 × 2²⁰ with short data": (image_with(shape=[64, 2**20]), "short data", ""),
+    "energy missing": (pack(fields(photon_energy=None)), "missing key", "'photon_energy' is not"),
+    "energy is a word": (pack(fields(photon_energy="abc")), "bad header value", "'photon_energy' is 'abc'"),
+    "energy with unit": (pack(fields(photon_energy="9500 eV")), "bad header value", "'9500 eV'"),
+    "energy with underscore": (pack(fields(photon_energy="9_500")), "bad header value", "'9_500'"),
+    "energy is empty": (pack(fields(photon_energy="")), "bad header value", "'photon_energy' is text of 0"),
+    "energy is a bool": (pack(fields(photon_energy=True)), "bad header value", "'photon_energy' is a bool"),
+    "energy is a list": (pack(fields(photon_energy=[9500.0])), "bad header value", "is an array"),
+    "energy is binary": (pack(fields(photon_energy=b"9500")), "bad header value", "is binary"),
+    "energy is a map": (pack(fields(photon_energy={"a": 1})), "missing key", "'type' is not in"),
+    "energy NaN": (pack(fields(photon_energy=float("nan"))), "bad header value", "nan"),
+    "energy infinite": (pack(fields(photon_energy=float("inf"))), "bad header value", "inf"),
+    "energy 'nan' as text": (pack(fields(photon_energy="nan")), "bad header value", "'nan'"),
+    "energy zero": (pack(fields(photon_energy=0.0)), "absurd wavelength", "'photon_energy' is 0 eV"),
+    "energy negative": (pack(fields(photon_energy=-9500.0)), "absurd wavelength", "-9500"),
+    "energy 1e30": (pack(fields(photon_energy=1e30)), "absurd wavelength", "1e+30"),
+    "energy 1e-300": (pack(fields(photon_energy=1e-300)), "absurd wavelength", "1e-300"),
+    "energy of the largest integer": (pack(fields(photon_energy=2**64 - 1)), "absurd wavelength", ""),
+    "camera length missing": (pack(fields(clen_mm=None)), "missing key", "'clen_mm'"),
+    "camera length NaN": (pack(fields(clen_mm=float("nan"))), "bad header value", "'clen_mm' is nan"),
+    "camera length infinite": (pack(fields(clen_mm=float("inf"))), "bad header value", "'clen_mm' is inf"),
+    "camera length 1e9 m": (pack(fields(clen_mm=1e12)), "absurd camera length", "1e+09 m"),
+    "camera length 1e-15 m": (pack(fields(clen_mm=1e-12)), "absurd camera length", "1e-15 m"),
+    "camera length zero": (pack(fields(clen_mm=0)), "absurd camera length", "0 m"),
+    "a pickle": (pickle.dumps(fields()), "a pickle", "responding socket"),
+    "JSON": (json.dumps({"htype": "dheader-1.0"}).encode(), "format not built in", "JSON"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "format not built in", "HDF5"),
+    "CBOR": (b"\xa2\x64type\x65image" + bytes(20), "format not built in", "CBOR"),
+    "gzipped": (b"\x1f\x8b" + zlib.compress(GOOD), "format not built in", "gzipped"),
+    "CBF": (b"###CBF: VERSION 1.5" + bytes(20), "format not built in", "CBF"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "why", "text"), REJECTED.values(), ids=REJECTED)
+def test_rejects(data, why, text):
+    found, detail = reason(data)
+    assert found == why or why is None
+    assert text in detail
+    assert "\n" not in detail
+    assert len(detail) < 400
+
+
+@pytest.mark.parametrize("data", [case[0] for case in REJECTED.values()], ids=REJECTED)
+def test_goes_on_after_a_rejected_message(data):
+    """One decoder for all: the frame after a bad one is its own."""
+    using = decoder()
+    assert_array_equal(image_of(decode(pack(OTHER), using)), IMAGE[::-1])
+    reason(data, using)
+    assert_array_equal(image_of(decode(GOOD, using)), IMAGE)
+
+
+UNKNOWN = [
+    "i4",
+    "int32",
+    "",
+    "<i3",
+    "=i4",
+    "<c8",
+    "|b1",
+    "|O",
+    "|S4",
+    "<M8[ns]",
+    "|i4",
+    "<f16",
+    "O",
+    "<i4 ",
+]
+
+
+@pytest.mark.parametrize("letters", UNKNOWN)
+def test_rejects_types_that_are_not_in_the_table(letters):
+    found, detail = reason(image_with(type=letters))
+    assert found == "unknown pixel type"
+    assert f"'image/type' is {letters!r}" in detail
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", PIXEL_OF)
+def test_decodes_every_type(kind, order):
+    sent = IMAGE.astype(order + kind)
+    frame = decode(pack(fields(array_map(sent))))
+    assert image_of(frame).dtype.str[1:] == PIXEL_OF[kind]
+    assert image_of(frame).dtype.isnative
+    assert_array_equal(image_of(frame), IMAGE)
+
+
+def test_keeps_nan_and_infinite_pixels():
+    sent = IMAGE.astype("<f4")
+    sent[40, 40], sent[5, 5] = np.nan, np.inf
+    assert_array_equal(image_of(decode(pack(fields(sent)))), sent)
+
+
+def test_pixels_too_large_for_single_precision_become_infinite():
+    sent = IMAGE.astype("<f8")
+    sent[3, 4] = 1e300
+    assert image_of(decode(pack(fields(sent))))[3, 4] == np.inf
+
+
+def test_counts_ignored_maps():
+    using = decoder()
+    for _ in range(3):
+        decode(pack([fields(), OTHER, OTHER]), using)
+    assert using.notes["further maps in a message, ignored"] == 6
+
+
+def test_reports_duplicate_keys():
+    using = decoder()
+    decode(DECODED["duplicate keys"], using)
+    assert using.notes["maps with duplicate keys"] == 1
+    decode(GOOD, using)
+    assert using.notes["maps with duplicate keys"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image/here", {"image": {"here": array_map(IMAGE)}}),
+        ("/image/a/b", {"image": {"a": {"b": array_map(IMAGE)}}}),
+        ("a/b", {"a/b": array_map(IMAGE), "a": {"b": 5}}),
+        ("a/b/c", {"a/b": {"c": array_map(IMAGE)}, "a": {"x": 1}}),
+        ("a/b", {b"a": {b"b": array_map(IMAGE)}}),
+    ],
+)
+def test_finds_nested_keys(text, message):
+    using = decoder(GEOMETRY.replace("data = image", f"data = {text}"))
+    data = pairs(ENERGY, CLEN, *message.items())
+    assert_array_equal(image_of(decode(data, using)), IMAGE)
+
+
+def test_a_nested_key_that_is_missing_is_named():
+    using = decoder(GEOMETRY.replace("data = image", "data = image/here"))
+    assert reason(GOOD, using)[0] == "missing key"
+    assert "'image/here'" in reason(GOOD, using)[1]
+
+
+def test_the_image_key_is_not_needed_without_image_data():
+    frame = decode(pack(fields(None)), decoder(image_data=False))
+    assert frame.image is None
+    assert frame.photon_energy == pytest.approx(9500)
+
+
+def test_panels_may_come_from_different_keys():
+    text = GEOMETRY.replace("p1/min_ss = 32", "p1/data = low\np1/min_ss = 0").replace(
+        "p1/max_ss = 63", "p1/max_ss = 31"
+    )
+    using = decoder(text)
+    message = fields(IMAGE[:32].copy()) | {"low": array_map(IMAGE[32:].astype(">i4"))}
+    assert_array_equal(image_of(decode(pack(message), using)), IMAGE)
+    mixed = fields(IMAGE[:32].astype("<u2")) | {"low": array_map(IMAGE[32:])}
+    assert image_of(decode(pack(mixed), using)).dtype == np.float32
+    assert_array_equal(image_of(decode(pack(mixed), using)), IMAGE)
+    short = fields(IMAGE[:32].copy()) | {"low": array_map(IMAGE[50:])}
+    assert reason(pack(short), using)[0] == "wrong shape"
+    assert "'low'" in reason(pack(short), using)[1]
+
+
+@pytest.mark.parametrize("dims", ["dim0 = %\ndim1 = ss\ndim2 = fs", "dim0 = 0\ndim1 = ss\ndim2 = fs"])
+def test_further_dimensions_in_the_geometry_are_refused(dims):
+    found, detail = reason(GOOD, decoder(extra=dims))
+    assert found == "wrong shape"
+    assert "(ss, fs) only" in detail
+
+
+def test_pixels_stay_where_they_are_if_they_fit():
+    data = image_with()
+    at = data.index(IMAGE.tobytes())
+    aligned, skew = Slot(data, -at % 16), Slot(data, (-at + 1) % 16)
+    image = image_of(decoder().decode(aligned.message))
+    assert np.shares_memory(image, aligned.memory)
+    assert image.flags.writeable
+    assert image.flags.aligned
+    other = image_of(decoder().decode(skew.message))
+    assert not np.shares_memory(other, skew.memory)
+    assert other.flags.aligned
+    assert_array_equal(other, image)
+
+
+def test_a_message_that_cannot_be_written_to_is_copied():
+    image = image_of(decoder().decode(Message(serial=1, filename="", event="", data=memoryview(GOOD))))
+    assert image.flags.writeable
+    assert_array_equal(image, IMAGE)
+
+
+def test_frames_that_are_held_keep_their_pixels():
+    """Copies go to slabs that are used again, but not while somebody has them."""
+    using = decoder()
+    frames = [decode(pack(fields((IMAGE + i).astype(">i4"))), using) for i in range(5)]
+    part = image_of(frames[2])[3:5]
+    for i, frame in enumerate(frames):
+        assert_array_equal(image_of(frame), IMAGE + i)
+    addresses = {image_of(frame).ctypes.data for frame in frames}
+    assert len(addresses) == 5
+    del frames, frame
+    again = [decode(pack(fields((IMAGE - i).astype(">i4"))), using) for i in range(4)]
+    assert {image_of(frame).ctypes.data for frame in again} <= addresses
+    assert_array_equal(part, IMAGE[3:5] + 2)
+
+
+class Flags:
+    """Masks with a rule for one panel only."""
+
+    def flagged(self, image):
+        bad = np.zeros(image.shape, bool)
+        bad[:32] = image[:32] == IMAGE[3, 3]
+        return bad
+
+
+def test_flagged_pixels_become_nan_and_the_message_stays_as_it_was():
+    slot = Slot(GOOD, -GOOD.index(IMAGE.tobytes()) % 16)
+    image = image_of(decoder(masks=Flags()).decode(slot.message))
+    assert image.dtype == np.float32
+    assert_array_equal(np.isnan(image), Flags().flagged(IMAGE))
+    assert_array_equal(image[32:], IMAGE[32:])
+    assert bytes(slot.message.data) == GOOD
+
+
+def test_rules_that_flag_nothing_cost_nothing():
+    class NoRules:
+        def flagged(self, image):
+            return None
+
+    assert image_of(decode(GOOD, decoder(masks=NoRules()))).dtype == np.int32
