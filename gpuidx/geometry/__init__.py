@@ -12,6 +12,7 @@ from gpuidx.geometry.detector import (
     Panel,
 )
 from gpuidx.geometry.parser import length_from, parse_geometry, read_geometry, wavelength_from
+from gpuidx.geometry.streaming import streaming_problems
 
 __all__ = [
     "BadRegion",
@@ -25,5 +26,6 @@ __all__ = [
     "length_from",
     "parse_geometry",
     "read_geometry",
+    "streaming_problems",
     "wavelength_from",
 ]

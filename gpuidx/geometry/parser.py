@@ -47,10 +47,9 @@ def read_geometry(path: str | Path) -> Geometry:
         if Path(path).stat().st_size > LARGEST_FILE:
             raise GeometryError(str(path), None, "is too large to be a geometry file; expected text")
         data = Path(path).read_bytes()
-    except OSError as error:
-        raise GeometryError(str(path), None, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:  # a NUL in the name
-        raise GeometryError(str(path), None, f"cannot be read: {error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise GeometryError(str(path), None, f"cannot be read: {reason}") from error
     return parse_geometry(data.decode("utf-8", "surrogateescape"), str(path))
 
 
