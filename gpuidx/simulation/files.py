@@ -52,7 +52,8 @@ def write_frames(
             with h5py.File(files[-1], "w") as file:
                 _create(file, geometry, frame, None)
                 _put(file, geometry, frame, None)
-    prefix.with_name(prefix.name + ".lst").write_text("".join(f"{file}\n" for file in files))
+    listed = "".join(f"{file.resolve()}\n" for file in files)  # whole paths: good from any folder
+    prefix.with_name(prefix.name + ".lst").write_text(listed)
     return files
 
 

@@ -35,7 +35,7 @@ class CrystalSettings:
         help="intensity across a reciprocal-lattice point: gaussian (sigma = R) or sphere (radius = R)",
     )  # fmt: skip
     photons: float = option(
-        2000.0, group=CRYSTALS, metavar="N",
+        300.0, group=CRYSTALS, metavar="N",
         help="mean photons of a whole reflection at low angle; sets the number of visible spots",
     )  # fmt: skip
     b_factor: float = option(20.0, group=CRYSTALS, metavar="B", help="fall of intensity with angle, Å²")
@@ -80,7 +80,7 @@ class DetectorSettings:
         0.0,
         group=DETECTOR,
         metavar="M",
-        help="camera length, if the geometry looks it up; 0: 3 Å at the edge",
+        help="camera length, if the geometry looks it up; 0: 2.2 Å at the edge",
     )
     energy_spread: float = option(
         0.0, group=DETECTOR, metavar="S", help="relative spread of the photon energy, told in the header"
@@ -91,7 +91,7 @@ class DetectorSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameSettings(CrystalSettings, DetectorSettings):
+class FrameSettings(DetectorSettings, CrystalSettings):
     """All that one frame depends on."""
 
     hit_fraction: float = option(1.0, group=FRAMES, metavar="F", help="share of frames with a crystal")
