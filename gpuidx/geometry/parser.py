@@ -245,10 +245,10 @@ def _check_literals(geometry: Geometry) -> None:
         If a value makes no sense, or a panel lies in a plane with the sample.
     """
     wavelength, lengths = geometry.wavelength, dict[str, float]()
-    name, line = geometry.wavelength_kind, wavelength.line
+    name, line = "", wavelength.line
     try:
         if wavelength.value is not None:
-            wavelength_from(name, wavelength.value, wavelength.unit)
+            wavelength_from(geometry.wavelength_kind, wavelength.value, wavelength.unit)
         for name, lookup in (
             ("detector_shift_x", geometry.shift_x),
             ("detector_shift_y", geometry.shift_y),
@@ -261,4 +261,4 @@ def _check_literals(geometry: Geometry) -> None:
             shifts = [lengths.get(f"detector_shift_{axis}", 0.0) for axis in "xy"]
             geometry.detector(lengths["clen"], *shifts)
     except ValueError as error:
-        raise GeometryError(geometry.file, line, f"{name}: {error}") from error
+        raise GeometryError(geometry.file, line, f"{name}: {error}" if name else str(error)) from error
