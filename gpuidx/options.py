@@ -289,6 +289,9 @@ def _check_values(o: Options) -> None:
         radii = getattr(o, name)
         if radii is not None and not 0 < radii[0] <= radii[1] < radii[2] <= 100:
             raise OptionError(f"{_flag(name)} needs rising radii, 0 < R1 <= R2 < R3 <= 100")
+    for header in o.copy_header:
+        if not header.isprintable():
+            raise OptionError(f"--copy-header={header!r} holds a character that no stream can hold")
     if o.fix_profile_radius is not None and not o.fix_profile_radius > 0:
         raise OptionError(f"--fix-profile-radius is {o.fix_profile_radius:g}; it is in m⁻¹, above 0")
 

@@ -10,6 +10,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -81,7 +82,9 @@ def open_file(filename: str) -> Any:
     try:
         return h5py.File(filename, "r", locking=False)
     except Exception as error:  # whatever HDF5 makes of a damaged file
-        raise Rejected("file cannot be read", f"{filename}: {one_line(error)}") from error
+        foreign = Path(filename).is_file() and not h5py.is_hdf5(filename)
+        why = "not an HDF5 file" if foreign else one_line(error)
+        raise Rejected("file cannot be read", f"{filename}: {why}") from error
 
 
 def dataset(file: Any, path: str) -> Any:

@@ -19,6 +19,9 @@ import zmq
 
 from gpuidx.errors import SourceError
 
+HELPER = ("-m", "gpuidx.formats.events")
+"""Arguments for Python that start the helper."""
+
 STARTS = 3
 """Times that a helper may die before it is ready."""
 
@@ -46,7 +49,7 @@ class Expander:
         """Start the helper; its signals are its own, a Ctrl-C reaches only the main process."""
         self._poller = poller
         self._process = process = subprocess.Popen(
-            [sys.executable, "-m", "gpuidx.formats.events", self.geometry],
+            [sys.executable, *HELPER, self.geometry],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,

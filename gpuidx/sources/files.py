@@ -84,7 +84,11 @@ class Files:
             if self.listing != "-":
                 self._read()
         except OSError as error:
+            self.close()
             raise SourceError(f"{self.listing}: cannot read the list of files: {error.strerror}") from error
+        except SourceError:
+            self.close()
+            raise
         self._expander.open(poller)
 
     def _read(self) -> None:
@@ -102,9 +106,12 @@ class Files:
         self._lines.extend(name for name in names if name)
 
     def ask(self, free: int) -> None:
-        """Read ahead in the list, and ask the helper about files without an event."""
-        if self._stopped:
-            return
+        """Read ahead in the list; how many slots are free is of no concern, since files wait."""
+        if not self._stopped:
+            self._read_ahead()
+
+    def _read_ahead(self) -> None:
+        """Keep some lines at hand, and ask the helper about files without an event."""
         while len(self._entries) < AHEAD:
             while not self._lines and not self._finished and self.listing != "-":
                 self._read()
@@ -129,22 +136,25 @@ class Files:
         """Take lines from standard input, and answers of the helper."""
         if self._polled and self._fd in events:
             self._read()
-            self.ask(0)
+            self._read_ahead()
         for counts, error in self._expander.notice(events):
             entry = next(e for e in self._entries if e.events is None)
             entry.events, entry.error = iter(("//",)) if error else events_of(counts), error
 
     def ready(self) -> bool:
         """Whether the next frame is known."""
-        while self._next is None and self._entries and self._entries[0].events is not None:
-            entry = self._entries[0]
-            event = next(entry.events, None) if entry.events is not None else None
+        while self._next is None and not self._stopped:
+            entry = self._entries[0] if self._entries else None
+            if entry is None or entry.events is None:
+                return False
+            event = next(entry.events, None)
             if event is None:
                 self._entries.popleft()
+                self._read_ahead()
                 continue
             rejected = ("file cannot be read", entry.error) if entry.error else None
             self._next = Taken(size=0, filename=entry.filename, event=event, rejected=rejected)
-        return self._next is not None and not self._stopped
+        return not self._stopped
 
     def take(self, slot: memoryview) -> Taken | None:
         """Name the next frame; *slot* is left alone."""

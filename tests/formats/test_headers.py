@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from formats.making import GEOMETRY, decode, decoder, fields, pack, reason
 
+from gpuidx.errors import OptionError
 from gpuidx.units import HC
 
 NUMPY_SCALAR = {b"nd": False, b"type": "<f4", b"data": np.float32(9500).tobytes()}
@@ -134,6 +135,11 @@ def test_a_copied_header_that_cannot_be_copied_is_told_once_and_the_frame_goes_o
 
 def test_a_used_header_may_not_break_a_line_of_the_stream():
     assert reason(pack(fields(photon_energy="9500\n")))[0] == "bad header value"
+
+
+def test_the_name_of_a_copied_header_may_not_break_a_line_of_the_stream():
+    with pytest.raises(OptionError, match="copy-header"):
+        decoder(copy_header=("good", "a\nb"))
 
 
 def test_the_same_camera_length_gives_the_same_detector():
