@@ -16,6 +16,12 @@ from gpuidx.geometry.detector import Detector
 PIXEL_TYPES = ("u2", "i2", "u4", "i4", "f4")
 """dtypes that kernels are made for; decoders convert u1 to u2, i1 to i2, and i8, u8, f8 to f4."""
 
+PADDING = b"\xc1"
+"""Up to 15 such bytes may stand in front of a message, so that its pixels are aligned in memory.
+
+No format begins with this byte, and MsgPack never uses it.
+"""
+
 HeaderValue = int | float | str
 
 
@@ -30,7 +36,7 @@ class Message:
     filename, event
         As the stream names the frame.
     data
-        The payload; empty for a frame that is to be read from the file `filename`.
+        The payload, perhaps behind `PADDING`; empty for a frame that is to be read from the file `filename`.
     """
 
     serial: int

@@ -2,6 +2,7 @@
 """Messages to frames; `Decoder` recognises the format and hands the message to the one who knows it."""
 
 from collections import Counter
+from dataclasses import replace
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.frame import Buffers, Flagging
@@ -9,12 +10,14 @@ from gpuidx.formats.hdf5 import Hdf5Files
 from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.formats.messages import MsgPackDecoder
 from gpuidx.geometry.detector import Geometry
-from gpuidx.model import Frame, Message
+from gpuidx.model import PADDING, Frame, Message
 from gpuidx.options import Options
 
 __all__ = ["Decoder", "detect"]
 
 _PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
+
+LONGEST_PADDING = 15
 
 _FOREIGN = (
     ((b"\x89HDF\r\n\x1a\n",), "an HDF5 file"),
@@ -45,6 +48,13 @@ def detect(data: memoryview) -> str:
     if len(head) > 1 and 0xA1 <= head[0] <= 0xBF and 0x60 <= head[1] <= 0x7B:
         raise Rejected("format not built in", "the message looks like CBOR; this version reads msgpack")
     return "msgpack"
+
+
+def without_padding(message: Message) -> Message:
+    """The message without the bytes in front that a source put there to align the pixels."""
+    head = bytes(message.data[:LONGEST_PADDING])
+    padding = len(head) - len(head.lstrip(PADDING))
+    return replace(message, data=message.data[padding:]) if padding else message
 
 
 class Decoder:
@@ -80,6 +90,7 @@ class Decoder:
         """
         if not message.data:
             return self._files.decode(message)
+        message = without_padding(message)
         detect(message.data)
         return self._msgpack.decode(message)
 

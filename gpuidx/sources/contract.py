@@ -15,12 +15,10 @@ class Taken:
     Attributes
     ----------
     size
-        Bytes of the message; 0 for a frame that the worker reads from a file.
+        Bytes used in the slot, `PADDING` in front of the message included; 0 for a frame that the worker
+        reads from a file.
     filename, event
         As the stream names the frame; an event of ``""`` is replaced by ``//SERIAL``.
-    start
-        Where in the slot the message begins: it is ``slot[start : start + size]``, placed so that its pixels
-        are aligned in memory.
     rejected
         Reason and detail if the message could not be put into the slot (too large, short, too many parts).
     """
@@ -28,7 +26,6 @@ class Taken:
     size: int
     filename: str
     event: str
-    start: int = 0
     rejected: tuple[str, str] | None = None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import zmq
 
+from gpuidx.model import PADDING
 from gpuidx.sources.contract import Taken
 
 SHORT = 15
@@ -73,8 +74,8 @@ def payload(parts: Sequence[zmq.Frame], tags: Sequence[bytes] = ()) -> memoryvie
     return last if len(parts) == 2 and len(parts[0]) <= LONGEST_TAG else None
 
 
-def start_for_alignment(data: memoryview) -> int:
-    """How far into an aligned slot a message should begin so that its pixels are aligned there, 0…15.
+def padding_for(data: memoryview) -> int:
+    """How much padding in front of a message aligns its pixels in an aligned slot, bytes, 0…15.
 
     The pixels are the binary that fills more than half of the message.
     """
@@ -107,11 +108,12 @@ def put(parts: Sequence[zmq.Frame], slot: memoryview, tags: Sequence[bytes] = ()
         return _refuse_short(bytes(data))
     if size > len(slot):
         return _refuse("too large", f"{size} bytes, a slot holds {len(slot)}; give more with --slot-size")
-    start = 0
-    if start + size > len(slot):
-        start = 0
-    np.copyto(np.frombuffer(slot, np.uint8, size, start), np.frombuffer(data, np.uint8))
-    return Taken(size=size, start=start, filename="ZMQdata", event="")
+    padding = padding_for(data)
+    if padding + size > len(slot):
+        padding = 0
+    slot[:padding] = PADDING * padding
+    np.copyto(np.frombuffer(slot, np.uint8, size, padding), np.frombuffer(data, np.uint8))
+    return Taken(size=padding + size, filename="ZMQdata", event="")
 
 
 def _refuse(reason: str, detail: str) -> Taken:

@@ -8,6 +8,7 @@ import zlib
 import msgpack
 import numpy as np
 import pytest
+import zmq
 from formats.making import (
     GEOMETRY,
     IMAGE,
@@ -24,7 +25,8 @@ from formats.making import (
 from numpy.testing import assert_array_equal
 
 from gpuidx.formats.frame import PIXEL_OF
-from gpuidx.model import Message
+from gpuidx.model import PADDING, Message
+from gpuidx.sources.parts import put
 
 GOOD = pack(fields())
 OTHER = fields(IMAGE[::-1].copy(), photon_energy=8000.0)
@@ -297,6 +299,29 @@ def test_pixels_stay_where_they_are_if_they_fit():
     assert not np.shares_memory(other, skew.memory)
     assert other.flags.aligned
     assert_array_equal(other, image)
+
+
+@pytest.mark.parametrize("padding", range(16))
+def test_padding_in_front_of_a_message_is_passed_over(padding):
+    assert_array_equal(image_of(decode(PADDING * padding + GOOD)), IMAGE)
+
+
+@pytest.mark.parametrize("before", range(0, 40, 7))
+def test_a_message_from_a_source_is_decoded_without_a_copy(before):
+    """The source places it by a guess of its own where the pixels are; here is seen that the guess is right."""
+    wide = WIDE.repeat(3, axis=0)[:, :64]
+    data = pack({"x" * before: 1, **fields(wide.copy())})
+    memory = np.zeros(len(data) + 32, np.uint8)
+    slot = memory[-memory.ctypes.data % 16 :]
+    taken = put([zmq.Frame(data)], memoryview(slot))
+    message = Message(serial=1, filename="", event="", data=memoryview(slot)[: taken.size])
+    image = image_of(decoder().decode(message))
+    assert np.shares_memory(image, memory)
+    assert_array_equal(image, wide[:64])
+
+
+def test_more_padding_than_any_source_makes_is_rejected():
+    assert reason(PADDING * 16 + GOOD)[0] == "not a map"
 
 
 def test_a_message_that_cannot_be_written_to_is_copied():

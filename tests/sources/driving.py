@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import zmq
 
+from gpuidx.model import PADDING
 from gpuidx.sources.contract import Source, Taken
 
 DEADLINE = 20.0
@@ -57,7 +58,7 @@ class Loop:
             if taken is None:
                 break
             self.taken.append(taken)
-            self.data.append(bytes(self.slot[taken.start : taken.start + taken.size]))
+            self.data.append(bytes(self.slot[: taken.size]).lstrip(PADDING))
 
     def until(self, condition: Callable[[], bool], free: int = 8, take: bool = True) -> None:
         """Turn until the condition holds; fail at the deadline."""

@@ -6,7 +6,8 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuidx.sources.parts import ALIGNMENT, begins_message, length_of_tag, put, start_for_alignment
+from gpuidx.model import PADDING
+from gpuidx.sources.parts import ALIGNMENT, begins_message, length_of_tag, padding_for, put
 
 MAP = msgpack.packb({"photon_energy": 9500.0, "clen": 0.1})
 
@@ -14,7 +15,7 @@ MAP = msgpack.packb({"photon_energy": 9500.0, "clen": 0.1})
 def take(*parts: bytes, tags: tuple[bytes, ...] = (), slot_size: int = 1000):
     slot = memoryview(bytearray(slot_size))
     taken = put([zmq.Frame(part) for part in parts], slot, tags)
-    return taken, bytes(slot[taken.start : taken.start + taken.size])
+    return taken, bytes(slot[: taken.size]).lstrip(PADDING)
 
 
 def test_one_part_is_the_payload():
@@ -117,7 +118,7 @@ def test_a_message_as_large_as_the_slot_fits():
 def test_pixels_are_aligned_wherever_they_lie_in_the_message(before, after, n_pixel):
     pixels = b"\x01" * n_pixel
     data = msgpack.packb({**before, "\0image": {"type": "<i4", "data": pixels}, **after})
-    start = start_for_alignment(memoryview(data))
+    start = padding_for(memoryview(data))
     assert 0 <= start < ALIGNMENT
     at = data.index(b"\xc6" + n_pixel.to_bytes(4, "big") if n_pixel >= 1 << 16 else pixels)
     if n_pixel >= 1 << 16:
@@ -125,13 +126,18 @@ def test_pixels_are_aligned_wherever_they_lie_in_the_message(before, after, n_pi
 
 
 @given(st.binary(max_size=100), st.integers(0, 1 << 20))
-def test_any_bytes_have_a_start(head, size):
+def test_any_bytes_have_a_padding(head, size):
     data = memoryview(head + bytes(size))
-    assert 0 <= start_for_alignment(data) < ALIGNMENT
+    assert 0 <= padding_for(data) < ALIGNMENT
 
 
-def test_an_aligned_message_is_copied_whole():
-    data = msgpack.packb({"a": 1, "image": np.arange(30000, dtype="<i4").tobytes()})
-    taken, copied = take(data, slot_size=len(data) + 16)
-    assert copied == data
-    assert taken.start == start_for_alignment(memoryview(data))
+@pytest.mark.parametrize("room", [0, 5, 15, 16])
+def test_a_message_is_padded_if_there_is_room(room):
+    data = msgpack.packb({"abcdefg": 1, "image": np.arange(30000, dtype="<i4").tobytes()})
+    slot = np.full(len(data) + room, 0x7F, np.uint8)
+    taken = put([zmq.Frame(data)], memoryview(slot))
+    padding = padding_for(memoryview(data))
+    assert padding > 5
+    assert taken.size == len(data) + (padding if room >= padding else 0)
+    assert slot[: taken.size].tobytes() == PADDING * (taken.size - len(data)) + data
+    assert np.all(slot[taken.size :] == 0x7F)
