@@ -308,8 +308,8 @@ def test_padding_in_front_of_a_message_is_passed_over(padding):
 
 @pytest.mark.parametrize("before", range(0, 40, 7))
 def test_a_message_from_a_source_is_decoded_without_a_copy(before):
-    """The source places it by a guess of its own where the pixels are; here is seen that the guess is right."""
-    wide = WIDE.repeat(3, axis=0)[:, :64]
+    """The source places it by a guess where the pixels are; here is seen that the guess is right."""
+    wide = WIDE.repeat(6, axis=0)[:, :64]
     data = pack({"x" * before: 1, **fields(wide.copy())})
     memory = np.zeros(len(data) + 32, np.uint8)
     slot = memory[-memory.ctypes.data % 16 :]
