@@ -23,7 +23,8 @@ from gpuidx.flow.forkserver import start_forkserver, stop_forkserver
 from gpuidx.flow.output import Output
 from gpuidx.flow.slots import Slots
 from gpuidx.flow.stop import Stop
-from gpuidx.geometry import Geometry, read_geometry, streaming_problems
+from gpuidx.geometry import Geometry, read_geometry
+from gpuidx.geometry.streaming import streaming_problems
 from gpuidx.options import Options
 from gpuidx.sources import open_source
 from gpuidx.sources.contract import Source
@@ -45,7 +46,7 @@ MOST_LINES = 20
 """Lines printed for one reason of rejection; further frames are only counted."""
 
 SMALLEST_SLOT = 4 << 20
-"""Bytes; the chunk of a frame must fit too."""
+"""Bytes of a slot for small messages; the chunk of a frame must fit too."""
 
 
 class Answered(NamedTuple):
@@ -81,7 +82,7 @@ def run(options: Options, argv: Sequence[str]) -> int:
 def slot_bytes(options: Options, geometry: Geometry) -> int:
     """Bytes of a slot: four a pixel and room for the other values, unless the user says more."""
     if options.slot_size:
-        return max(int(options.slot_size * 1e6), SMALLEST_SLOT)
+        return int(options.slot_size * 1e6)
     if options.zmq_input is None or not options.image_data:
         return SMALLEST_SLOT
     return SMALLEST_SLOT + 4 * geometry.slab_shape[0] * geometry.slab_shape[1]
@@ -303,7 +304,7 @@ def _check_inputs(options: Options, geometry: Geometry, cell: UnitCell | None) -
         Before anything is opened.
     """
     if options.zmq_input is not None:
-        for problem in streaming_problems(geometry):
+        for problem in streaming_problems(geometry, read_masks=options.mask_data):
             raise GeometryError(geometry.file, None, problem)
     if options.peaks == "msgpack" and not geometry.peak_list:
         raise GeometryError(geometry.file, None, "--peaks=msgpack needs 'peak_list = KEY' here")

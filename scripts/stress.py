@@ -63,7 +63,7 @@ HALF = len(PIXELS.tobytes()) // 2
 MALFORMED_MAPS: list[dict[str, Any]] = [
     *({"image": value} for value in (None, 3, b"abc", [1, 2], "text")),
     *({"image": {k: v for k, v in image_map().items() if k != key}} for key in ("type", "shape", "data")),
-    *({"image": image_map(type=value)} for value in (b"<i4", 4, "i4", "int32", "", "|O", "<c16", "<f2")),
+    *({"image": image_map(type=value)} for value in (4, "i4", "int32", "", "|O", "<c16")),
     *(
         {"image": image_map(shape=value)}
         for value in (
@@ -123,8 +123,8 @@ class Server:
     rate: float
     next: int = 1
     deaths: int = 0
-    _order: "threading.Event" = field(default_factory=threading.Event)
-    _over: "threading.Event" = field(default_factory=threading.Event)
+    _order: threading.Event = field(default_factory=threading.Event)
+    _over: threading.Event = field(default_factory=threading.Event)
 
     def die(self) -> None:
         """Close the socket with whatever it holds, and come back."""
@@ -257,7 +257,8 @@ def under_fire(folder: Path, n_message: int, seed: int, jobs: int, n_kill: int) 
     print(
         f"REQ: {sent} messages sent in {seconds:.0f} s, {received} received, {len(o.numbers)} in the stream, "
         f"{rejected} rejected, {crashed} lost with {killed} killed workers, "
-        f"{server.deaths} deaths of the server, {lost} never received (bound {IN_FLIGHT * server.deaths}), {len(missing)} good ones missing"
+        f"{server.deaths} deaths of the server, {lost} never received (bound {IN_FLIGHT * server.deaths}), "
+        f"{len(missing)} good ones missing"
     )
     for name, before in marks.items():
         print(f"RssAnon of {name}: {before} kB at message {MEMORY_MARK}, {end[name]} kB at the end")
