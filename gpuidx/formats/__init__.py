@@ -5,11 +5,12 @@ from collections import Counter
 from dataclasses import replace
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.frame import Buffers, Flagging
+from gpuidx.formats.frame import Buffers
 from gpuidx.formats.hdf5 import Hdf5Files
 from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.formats.messages import MsgPackDecoder
-from gpuidx.geometry.detector import Geometry
+from gpuidx.geometry import Geometry
+from gpuidx.geometry.masks import Masks
 from gpuidx.model import PADDING, Frame, Message
 from gpuidx.options import Options
 
@@ -65,7 +66,7 @@ class Decoder:
     geometry, options
         Of the run.
     masks
-        Tells pixels that are bad by their value on some panels only; None: there are no such rules.
+        Tells pixels that are bad in single frames; None: all pixels are taken as they are.
 
     Attributes
     ----------
@@ -74,7 +75,7 @@ class Decoder:
         that were missing.
     """
 
-    def __init__(self, geometry: Geometry, options: Options, masks: Flagging | None) -> None:
+    def __init__(self, geometry: Geometry, options: Options, masks: Masks | None) -> None:
         self.notes: Counter[str] = Counter()
         headers, buffers = HeaderLookup(geometry, options.copy_header, self.notes), Buffers()
         self._msgpack = MsgPackDecoder(geometry, options, headers, masks, buffers, self.notes)

@@ -7,13 +7,13 @@ C-contiguous, of the right width) stays where it is; any other is copied once.
 
 import sys
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
-from gpuidx.geometry.detector import DataArray
+from gpuidx.geometry import DataArray
 from gpuidx.model import PIXEL_TYPES
 
 PIXEL_OF = {
@@ -31,14 +31,6 @@ DTYPE_OF = {
 """Every dtype string that is accepted from a message; nothing else from a sender becomes a dtype."""
 
 assert set(PIXEL_OF.values()) == set(PIXEL_TYPES)
-
-
-class Flagging(Protocol):
-    """What decoding needs of the masks."""
-
-    def flagged(self, image: NDArray[Any]) -> NDArray[np.bool_] | None:
-        """Pixels of a slab that are bad by a rule for some panels only; None without such rules."""
-        ...
 
 
 class Buffers:
@@ -120,9 +112,8 @@ def _usable(image: NDArray[Any]) -> bool:
     )
 
 
-def without_flagged(image: NDArray[Any], masks: Flagging | None, buffers: Buffers) -> NDArray[Any]:
-    """The image with NaN where a rule says that the value means "bad on this panel"."""
-    bad = masks.flagged(image) if masks is not None else None
+def without_bad(image: NDArray[Any], bad: NDArray[np.bool_] | None, buffers: Buffers) -> NDArray[Any]:
+    """The image with NaN where pixels are bad in this frame only; the image itself without any."""
     if bad is None:
         return image
     if image.dtype != np.float32:

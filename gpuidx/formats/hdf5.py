@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.frame import PIXEL_OF, Buffers, Flagging, check_shape, without_flagged
+from gpuidx.formats.frame import PIXEL_OF, Buffers, check_shape, without_bad
+from gpuidx.formats.hdf5_masks import FrameMasks
 from gpuidx.formats.lookup import HeaderLookup, check_value
-from gpuidx.geometry.detector import DataArray, Geometry
+from gpuidx.geometry import DataArray, Geometry
+from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, HeaderValue, Message
 from gpuidx.options import Options
 
@@ -147,7 +149,7 @@ class Hdf5Files:
     headers
         Looks up header values.
     masks
-        Tells pixels that are bad by their value on some panels only.
+        Tells pixels that are bad in single frames.
     buffers
         Slabs to read into.
     """
@@ -157,11 +159,12 @@ class Hdf5Files:
         geometry: Geometry,
         options: Options,
         headers: HeaderLookup,
-        masks: Flagging | None,
+        masks: Masks | None,
         buffers: Buffers,
     ) -> None:
         self.geometry, self.headers, self.masks = geometry, headers, masks
         self.buffers, self.with_image = buffers, options.image_data
+        self._frame_masks = FrameMasks(masks) if masks is not None and masks.has_masks_in_frames else None
         self._open: OrderedDict[str, Any] = OrderedDict()
 
     def decode(self, message: Message) -> Frame:
@@ -241,7 +244,13 @@ class Hdf5Files:
             height, width = array.shape
             _load_filters(data)
             data.read_direct(image, selection, np.s_[array.row : array.row + height, :width])
-        return without_flagged(image, self.masks, self.buffers)
+        bad = self.masks.flagged(image) if self.masks is not None else None
+        if self._frame_masks is not None:
+            beside = self._frame_masks.bad(
+                file.filename, lambda path: dataset(file, fill_path(path, parts)), parts, index
+            )
+            bad = beside if bad is None else bad | beside
+        return without_bad(image, bad, self.buffers)
 
     def _selection(self, array: DataArray, data: Any, index: tuple[int, ...]) -> tuple[int | slice, ...]:
         """The part of a dataset that is this frame's, checked."""

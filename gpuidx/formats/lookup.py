@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpuidx.errors import Rejected
-from gpuidx.geometry.detector import Detector, Geometry, Lookup
+from gpuidx.geometry import Detector, Geometry, Lookup
 from gpuidx.geometry.lookup import length_from, wavelength_from
 from gpuidx.model import HeaderValue
 from gpuidx.units import energy_of_wavelength

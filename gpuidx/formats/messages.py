@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.frame import Buffers, Flagging, check_shape, slab, without_flagged
+from gpuidx.formats.frame import Buffers, check_shape, slab, without_bad
 from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.formats.msgpack import Fields, array_of, first_element, kind_of, scalar
 from gpuidx.formats.peaks import PeakReader
-from gpuidx.geometry.detector import Geometry
+from gpuidx.geometry import Geometry
+from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message
 from gpuidx.options import Options
 
@@ -31,7 +32,7 @@ class MsgPackDecoder:
     headers
         Looks up header values.
     masks
-        Tells pixels that are bad by their value on some panels only.
+        Tells pixels that are bad in single frames.
     buffers
         Slabs to copy pixels to where they cannot stay in the message.
     notes
@@ -43,7 +44,7 @@ class MsgPackDecoder:
         geometry: Geometry,
         options: Options,
         headers: HeaderLookup,
-        masks: Flagging | None,
+        masks: Masks | None,
         buffers: Buffers,
         notes: Counter[str],
     ) -> None:
@@ -90,7 +91,8 @@ class MsgPackDecoder:
             check_shape(place.data, array.shape, place.shape)
             arrays.append((place, _writable(array, data)))
         image = slab(arrays, self.geometry.slab_shape, self.buffers)
-        return without_flagged(image, self.masks, self.buffers)
+        bad = self.masks.flagged(image) if self.masks is not None else None
+        return without_bad(image, bad, self.buffers)
 
 
 def _writable(array: NDArray[Any], data: memoryview) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.msgpack import Fields, Packed, array_of, kind_of
-from gpuidx.geometry.detector import Geometry
+from gpuidx.geometry import Geometry
 from gpuidx.model import PeakList
 
 _NUMBERS = msgspec.msgpack.Decoder(list[float])

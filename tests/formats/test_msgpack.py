@@ -25,6 +25,8 @@ from formats.making import (
 from numpy.testing import assert_array_equal
 
 from gpuidx.formats.frame import PIXEL_OF
+from gpuidx.geometry import parse_geometry
+from gpuidx.geometry.masks import Masks
 from gpuidx.model import PADDING, Message
 from gpuidx.sources.parts import put
 
@@ -345,27 +347,20 @@ def test_frames_that_are_held_keep_their_pixels():
     assert_array_equal(part, IMAGE[3:5] + 2)
 
 
-class Flags:
-    """Masks with a rule for one panel only."""
-
-    def flagged(self, image):
-        bad = np.zeros(image.shape, bool)
-        bad[:32] = image[:32] == IMAGE[3, 3]
-        return bad
+FLAGGED = GEOMETRY.replace("{extra}", "") + "p0/flag_equal = 10\n"
 
 
-def test_flagged_pixels_become_nan_and_the_message_stays_as_it_was():
+def test_pixels_flagged_on_one_panel_become_nan_and_the_message_stays_as_it_was():
+    """What one rule for all panels says is left to the kernels; what it cannot say is NaN."""
     slot = Slot(GOOD, -GOOD.index(IMAGE.tobytes()) % 16)
-    image = image_of(decoder(masks=Flags()).decode(slot.message))
+    using = decoder(FLAGGED, masks=Masks(parse_geometry(FLAGGED, "test.geom")))
+    image = image_of(using.decode(slot.message))
     assert image.dtype == np.float32
-    assert_array_equal(np.isnan(image), Flags().flagged(IMAGE))
+    assert_array_equal(np.isnan(image[:32]), IMAGE[:32] == 10)
     assert_array_equal(image[32:], IMAGE[32:])
     assert bytes(slot.message.data) == GOOD
 
 
-def test_rules_that_flag_nothing_cost_nothing():
-    class NoRules:
-        def flagged(self, image):
-            return None
-
-    assert image_of(decode(GOOD, decoder(masks=NoRules()))).dtype == np.int32
+def test_without_such_flags_the_pixels_stay_as_they_are():
+    masks = Masks(parse_geometry(GEOMETRY.replace("{extra}", "flag_equal = 10"), "test.geom"))
+    assert image_of(decode(GOOD, decoder(masks=masks))).dtype == np.int32
