@@ -6,6 +6,7 @@ up to the end of file, and only then look at the shared table for the task it wa
 thrown away would leave a slot that holds a chunk already and is taken for a message again.
 """
 
+import atexit
 import logging
 import time
 from collections import deque
@@ -118,6 +119,8 @@ class Pool:
             If no process can be started.
         """
         self._poller = poller
+        # Run before multiprocessing's own, which would wait for ever for children that ignore SIGTERM.
+        atexit.register(self.close, now=True)
         self._checked = time.monotonic()
         for number in range(self.count):
             self._start(number)
@@ -208,7 +211,7 @@ class Pool:
         elif item[0] == ERROR:
             _, kind, text, trace = item
             child.error = (kind, text)
-            _log.debug("%s %d: %s", self.name, child.number, trace)
+            _log.debug("%s: %s", child.name, trace)
         else:
             done.append(Answer(child.tasks.pop(item[0]), item[1:]))
             child.since = time.monotonic()
@@ -219,7 +222,7 @@ class Pool:
     def _distrust(self, child: Child, why: str) -> None:
         """Memory of a child is damaged, for it sends nonsense: none of its messages can be used again."""
         if child.verdict != BAD_ANSWER:
-            _log.warning("%s %d sent nonsense (%s)", self.name, child.number, why)
+            _log.warning("%s sent nonsense (%s)", child.name, why)
             self._condemn(child, BAD_ANSWER)
             child.verdict = BAD_ANSWER  # even if it was condemned for something else before
 
@@ -285,7 +288,7 @@ class Pool:
         if lost:
             child.worked = True
             place.has_worked()
-        _log.info("%s %d ended (%s), tasks lost: %d", self.name, child.number, death, len(lost))
+        _log.info("%s ended (%s), tasks lost: %d", child.name, death, len(lost))
         place.vacate(child, death)
         self.restarts += 1
         if place.due <= time.monotonic():
@@ -314,6 +317,7 @@ class Pool:
         wait
             s.
         """
+        atexit.unregister(self.close)
         left = list(self._waiting)
         end = time.monotonic() + wait
         children = list(self._by_fd.values())

@@ -21,6 +21,12 @@ BACK_OFF = (0.1, 0.5, 2.0)
 MOST_FAILED_STARTS = 3
 """Deaths in a row before a child said that it is ready; then the run ends."""
 
+MOST_KILLED_STARTS = 30
+"""The same for those that somebody killed (the kernel for want of memory, a person): no fault of theirs.
+
+A busy machine starts a child slowly, and so one that is killed often is often killed while it starts.
+"""
+
 _FORKSERVER_DIED = 255  # multiprocessing's exit code for a child that it knows nothing of any more
 
 
@@ -42,8 +48,8 @@ class Child:
     """
 
     def __init__(self, start: Start, name: str) -> None:
-        self.number = start.number
-        self.process, sock = start_child(run_child, (start,), f"gpuidx-{name}-{start.number}")
+        self.number, self.name = start.number, f"{name} {start.number}"
+        self.process, sock = start_child(run_child, (start,), f"gpuidx {self.name}")
         self.channel = MainEnd(sock)
         self.tasks: dict[int, Task] = {}
         self.started = self.since = time.monotonic()
@@ -93,12 +99,14 @@ class Death:
     detail
         The exception's text.
     with_forkserver
-        Whether it died because the forkserver did: no fault of its own.
+        Whether it died because the forkserver did.
+    by_others
+        Whether it was killed, and not by main.
     """
 
     def __init__(self, child: Child, code: int | None) -> None:
         self.detail = ""
-        self.with_forkserver = False
+        self.with_forkserver = self.by_others = False
         if child.verdict:
             self.reason = child.verdict
         elif child.error:
@@ -107,6 +115,7 @@ class Death:
             self.reason, self.with_forkserver = "forkserver died", True
         elif code is not None and code < 0:
             self.reason = _signal_name(-code)
+            self.by_others = code == -signal.SIGKILL
         else:
             self.reason = f"exit {code}"
 
@@ -135,15 +144,15 @@ class Place:
     def __init__(self) -> None:
         self.child: Child | None = None
         self.due = 0.0
-        self._failed_starts = self._idle_deaths = 0
+        self._failed_starts = self._killed_starts = self._idle_deaths = 0
 
     def was_ready(self) -> None:
         """Its child said that it is ready."""
-        self._failed_starts = 0
+        self._failed_starts = self._killed_starts = 0
 
     def has_worked(self) -> None:
         """Its child has answered a task, or died at one: nothing is wrong with starting another."""
-        self._failed_starts = self._idle_deaths = 0
+        self._failed_starts = self._killed_starts = self._idle_deaths = 0
 
     def vacate(self, child: Child, death: Death) -> None:
         """Its child has died: decide when the next may start.
@@ -162,9 +171,12 @@ class Place:
             return
         self._idle_deaths += 1
         if not child.ready:
-            self._failed_starts += 1
-            if self._failed_starts >= MOST_FAILED_STARTS:
-                times = f"{self._failed_starts} times before it was ready"
-                raise WorkerError(f"{child.process.name} ended {times}: {death}")
-        if not child.ready or self._idle_deaths > 1:
+            self._failed_starts += not death.by_others
+            self._killed_starts += death.by_others
+            if self._failed_starts >= MOST_FAILED_STARTS or self._killed_starts >= MOST_KILLED_STARTS:
+                times = self._failed_starts + self._killed_starts
+                raise WorkerError(f"{child.name} ended {times} times before it was ready: {death}")
+            strikes = self._failed_starts + 3 * self._killed_starts // MOST_KILLED_STARTS
+            self.due += BACK_OFF[min(max(strikes, 1), len(BACK_OFF)) - 1]
+        elif self._idle_deaths > 1:
             self.due += BACK_OFF[min(self._idle_deaths, len(BACK_OFF)) - 1]

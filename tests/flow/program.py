@@ -31,6 +31,8 @@ def main(actions):
     while not lasting <= {row[0] for row in pool._rows}:
         done += pool.collect(dict(poller.poll(1)))
     print(os.getpid(), forkserver_pid(), *pool.pids(), flush=True)
+    if "hold" in actions and sys.stdin.readline() == "raise\n":
+        raise RuntimeError("an error of main")
     while accounts.in_flight and stop.level < 2:
         for end in done:
             accounts.finish(end.task[0], "blank" if isinstance(end, Answer) else "crashed")

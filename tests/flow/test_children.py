@@ -10,6 +10,7 @@ from flow.bodies import Untouchable
 from flow.driver import PATIENCE, watch
 
 from gpuidx.errors import WorkerError
+from gpuidx.flow import member
 from gpuidx.flow.forkserver import forkserver_pid, start_forkserver
 from gpuidx.flow.slots import Slots
 
@@ -161,9 +162,21 @@ def test_a_worker_that_hangs_at_its_start_is_given_up(drive):
 def test_a_worker_never_ready_ends_the_run_with_its_own_error_after_three_starts(drive, tmp_path):
     starts = tmp_path / "starts"
     d = drive("flow.bodies:never_ready", args=(str(starts),))
-    with pytest.raises(WorkerError, match=r"gpuidx-worker-0 ended 3 times .* ImportError: no module named"):
+    with pytest.raises(WorkerError, match=r"worker 0 ended 3 times .* ImportError: no module named"):
         d.until(lambda: False)
     assert len(starts.read_text().splitlines()) == 3
+
+
+def test_a_worker_that_others_kill_at_its_start_is_tried_for_longer(drive, monkeypatch):
+    monkeypatch.setattr(member, "BACK_OFF", (0.0,))
+    monkeypatch.setattr(member, "MOST_KILLED_STARTS", 7)
+    d = drive("flow.bodies:hang")
+    for n in range(member.MOST_KILLED_STARTS - 1):
+        os.kill(d.pool.pids()[0], signal.SIGKILL)
+        d.until(lambda n=n: d.pool.restarts == n + 1 and d.pool.pids())
+    os.kill(d.pool.pids()[0], signal.SIGKILL)
+    with pytest.raises(WorkerError, match="worker 0 ended 7 times before it was ready: SIGKILL"):
+        d.until(lambda: False)
 
 
 @pytest.mark.parametrize(

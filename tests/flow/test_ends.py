@@ -15,11 +15,12 @@ TESTS = Path(__file__).parent.parent
 
 
 @contextmanager
-def program(*actions, portable=False):
+def program(*actions, portable=False, stdin=False):
     """Gives a running program, and the numbers of its processes: main, forkserver, workers."""
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "GPUIDX_PORTABLE": "1" if portable else "0"}
     with subprocess.Popen(
         [sys.executable, str(TESTS / "flow" / "program.py"), *actions],
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,
@@ -82,3 +83,12 @@ def test_the_second_of_two_signals_at_once_does_not_count():
         os.killpg(process.pid, signal.SIGTERM)
         out, err = process.communicate(timeout=PATIENCE)
     assert out.startswith("level 1, left 0, "), err
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_an_exception_in_main_ends_the_program_with_all_its_children(portable):
+    with program("hold", "echo", portable=portable, stdin=True) as (process, pids), watch(pids) as wait:
+        _, err = process.communicate("raise\n", timeout=PATIENCE)
+        wait(5)
+    assert process.returncode == 1
+    assert err.endswith("RuntimeError: an error of main\n")
