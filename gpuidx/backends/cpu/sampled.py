@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Statistics from a sample of each ring's pixels: ``--peakfinder8-fast``.
+
+CrystFEL draws at most 100 pixels per ring by reservoir sampling (Vitter 1985, algorithm R) with the C
+library's `rand`, never seeded.  The sample, and with it the peaks, depends on that generator; so glibc's is
+rebuilt here.  CrystFEL draws once per worker if nothing in the geometry comes from headers, which
+is followed here; else it draws anew for each frame, which would make results depend on the order of frames.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuidx.backends.cpu.clipping import Clip, clip_in_order
+from gpuidx.backends.cpu.tiles import EMPTY, TILE, lowest_ahead, make_tiles
+from gpuidx.backends.rings import MASKED, SAMPLE, Rings, radius_of
+from gpuidx.backends.values import Rules, value_of
+from gpuidx.jit import jit
+
+LONG_LAG, SHORT_LAG = 31, 3
+"""glibc's `rand` adds the numbers it gave 31 and 3 calls ago."""
+WARM_UP = 310
+"""Numbers that glibc throws away at the start."""
+U = np.uint64
+EMPTY_SLOT = -1
+
+
+class SampledSums:
+    """Radial statistics of a sample, and all candidate pixels of frames.
+
+    Attributes
+    ----------
+    mean, upper : (ring,) float32
+        Of the last frame: mean of each ring's sample and the limit above which a pixel is a candidate, ADU.
+    """
+
+    def __init__(self, rings: Rings, rules: Rules, clip: Clip) -> None:
+        self.rings, self.rules, self.clip = rings, rules, clip
+        self.tiles = make_tiles(rings)
+        self.sample = sample_rings(rings)
+        self.mean, self.upper = np.empty(rings.n_ring, np.float32), np.empty(rings.n_ring, np.float32)
+        self.found = np.empty(1 << 16, np.int32)
+
+    def candidates(self, image: NDArray[Any]) -> NDArray[np.int32]:
+        """Pixels above their ring's limit, along the slab.
+
+        Parameters
+        ----------
+        image : (pixel,)
+            The slab.
+        """
+        _clip_sample(image, self.sample, self.rules, self.clip, self.mean, self.upper)
+        while True:
+            n = _find_above(
+                image, self.rings.ring, self.tiles.kind, self.tiles.first_ring, self.tiles.last_ring,
+                self.upper, self.rules, self.found,
+            )  # fmt: skip
+            if n <= len(self.found):
+                return self.found[:n].copy()
+            self.found = np.empty(2 * n, np.int32)
+
+
+def sample_rings(rings: Rings) -> NDArray[np.int32]:
+    """The sampled pixels of each ring in the order in which CrystFEL adds them.
+
+    Masked pixels are drawn too, as in CrystFEL, and leave their places empty.
+
+    Returns
+    -------
+    sample : (ring, SAMPLE) int32
+        Pixels; `EMPTY_SLOT` where there is none.
+    """
+    sample = np.full((rings.n_ring, SAMPLE), EMPTY_SLOT, np.int32)
+    _draw(
+        rings.rect, rings.placement, rings.shape[1], _first_state(), np.zeros(rings.n_ring, np.int64), sample
+    )
+    _order(sample, rings.ring, rings.panel_of)
+    return sample
+
+
+def _first_state() -> NDArray[np.uint32]:
+    """What glibc begins with: Park and Miller's generator from 1 fills the lags, oldest first; (31,)."""
+    state = [1]
+    for _ in range(LONG_LAG - 1):
+        state.append(16807 * state[-1] % 2147483647)
+    return np.array(state, np.uint32)
+
+
+@jit
+def _next_random(state: NDArray[np.uint32], calls: int) -> np.uint32:
+    """The next number before its lowest bit is dropped; *calls* counts from 0."""
+    at = (calls + SHORT_LAG) % LONG_LAG  # holds the number of 31 calls ago
+    state[at] += state[calls % LONG_LAG]
+    return np.uint32(state[at])
+
+
+@jit
+def _draw(
+    rect: NDArray[np.int32],
+    placement: NDArray[np.float64],
+    width: int,
+    state: NDArray[np.uint32],
+    seen: NDArray[np.int64],
+    sample: NDArray[np.int32],
+) -> None:
+    """Reservoir sampling of every ring over all pixels of all panels, in CrystFEL's order."""
+    calls = 0
+    while calls < WARM_UP:
+        _next_random(state, calls)
+        calls += 1
+    for panel in range(len(rect)):
+        x0, y0, n_fs, n_ss = rect[panel, 0], rect[panel, 1], rect[panel, 2], rect[panel, 3]
+        for ss in range(n_ss):
+            for fs in range(n_fs):
+                number = int(np.rint(radius_of(placement, panel, fs, ss)))
+                slot = seen[number]
+                seen[number] += 1
+                if slot >= SAMPLE:
+                    slot = np.int64(_next_random(state, calls) >> np.uint32(1)) % seen[number]
+                    calls += 1
+                if slot < SAMPLE:
+                    sample[number, slot] = (y0 + ss) * width + x0 + fs
+
+
+@jit
+def _order(sample: NDArray[np.int32], ring: NDArray[np.uint16], panel_of: NDArray[np.uint16]) -> None:
+    """Drop what is masked and sort each ring by panel; within a panel the places drawn keep their order."""
+    for number in range(len(sample)):
+        drawn = sample[number].copy()
+        sample[number] = EMPTY_SLOT
+        n = 0
+        for pixel in drawn:
+            if pixel == EMPTY_SLOT or ring[pixel] == MASKED:
+                continue
+            at = n
+            while at > 0 and panel_of[sample[number, at - 1]] > panel_of[pixel]:
+                sample[number, at] = sample[number, at - 1]
+                at -= 1
+            sample[number, at] = pixel
+            n += 1
+
+
+@jit
+def _clip_sample(
+    image: NDArray[Any],
+    sample: NDArray[np.int32],
+    rules: Rules,
+    clip: Clip,
+    mean: NDArray[np.float32],
+    upper: NDArray[np.float32],
+) -> None:
+    """Mean and upper limit of every ring from its sample."""
+    values = np.empty(SAMPLE, np.float32)
+    for number in range(len(sample)):
+        n = 0
+        for pixel in sample[number]:
+            if pixel == EMPTY_SLOT:
+                break
+            values[n] = value_of(image, pixel, rules)
+            n += 1
+        mean[number], upper[number] = clip_in_order(values[:n], clip)
+
+
+@jit
+def _find_above(
+    image: NDArray[Any],
+    ring: NDArray[np.uint16],
+    kind: NDArray[np.uint8],
+    first_ring: NDArray[np.uint16],
+    last_ring: NDArray[np.uint16],
+    upper: NDArray[np.float32],
+    rules: Rules,
+    found: NDArray[np.int32],
+) -> int:
+    """Usable pixels above their ring's limit into *found*: their number, even if it is too short."""
+    upper_ahead = np.empty_like(upper)
+    lowest_ahead(upper, upper_ahead)
+    least = np.min(upper)
+    n_found = 0
+    for tile in range(len(kind)):
+        if kind[tile] == EMPTY:
+            continue
+        begin = first_ring[tile]
+        # a tile that spans more rings (two panels meet) is held against the least limit of all
+        limit = upper_ahead[begin] if last_ring[tile] - begin < TILE else least
+        first, end = U(tile) * U(TILE), min(U(len(image)), U(tile + 1) * U(TILE))
+        if not _any_above(image, first, end, limit):
+            continue
+        for pixel in range(first, end):
+            number = ring[pixel]
+            if number != MASKED and value_of(image, pixel, rules) > upper[number]:
+                if n_found < len(found):
+                    found[n_found] = pixel
+                n_found += 1
+    return n_found
+
+
+@jit
+def _any_above(image: NDArray[Any], first: np.uint64, end: np.uint64, limit: np.float32) -> bool:
+    above = np.uint32(0)
+    for pixel in range(first, end):
+        above |= np.uint32(np.float32(image[pixel]) > limit)
+    return bool(above)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a pixel's value is read: as float32, and as NaN if the value itself says that the pixel is bad.
+
+A NaN fails every comparison, so it is neither above nor below a limit and counts nowhere; nobody has to ask
+for a mask once a value has been read.  For masks that do not depend on values see `gpuidx.geometry.masks`.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuidx.geometry.masks import ValueRules
+from gpuidx.jit import jit
+
+NAN = np.float32(np.nan)
+LARGEST = np.finfo(np.float32).max
+
+
+class Rules(NamedTuple):
+    """Values that mean "bad in this frame": below, above, or equal when rounded; float32, ADU.
+
+    The first two are finite, so that infinite pixels are bad; *equal* is NaN for no rule.
+    """
+
+    lessthan: np.float32
+    morethan: np.float32
+    equal: np.float32
+
+
+def float32_rules(rules: ValueRules) -> Rules:
+    """The rules of a geometry, for kernels."""
+    return Rules(
+        max(np.float32(rules.lessthan), -LARGEST),
+        min(np.float32(rules.morethan), LARGEST),
+        np.float32(rules.equal),
+    )
+
+
+@jit
+def is_bad(value: np.float32, rules: Rules) -> bool:
+    """Whether a value says that its pixel is bad; False for NaN, which speaks for itself.
+
+    As in CrystFEL 0.12 a value is rounded before it is compared with ``flag_equal``, half to even.
+    """
+    return bool((value < rules.lessthan) | (value > rules.morethan) | (np.rint(value) == rules.equal))
+
+
+@jit
+def value_of(image: NDArray[Any], pixel: int, rules: Rules) -> np.float32:
+    """Value of a pixel of the flat slab; NaN if it is bad in this frame."""
+    value = np.float32(image[pixel])
+    return NAN if is_bad(value, rules) else value
