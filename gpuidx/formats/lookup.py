@@ -4,7 +4,6 @@
 The format gives a function from name to value; here values are checked and put into our units.
 """
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,8 +16,6 @@ from gpuidx.geometry import Detector, Geometry, Lookup
 from gpuidx.geometry.lookup import length_from, wavelength_from
 from gpuidx.model import HeaderValue
 from gpuidx.units import energy_of_wavelength
-
-log = logging.getLogger(__name__)
 
 ReadValue = Callable[[str], HeaderValue]
 """Gives a header value by its name; raises `Rejected` if there is none or it is no number or text."""
@@ -99,14 +96,13 @@ class HeaderLookup:
     geometry
         Says what is looked up, and in which unit.
     copy_header
-        Names of values to be copied to the stream; one that is missing costs a warning, once.
+        Names of values to be copied to the stream; the frame goes on without one that is missing.
     notes
-        Counts copied values that were missing.
+        Counts copied values that were left out.
     """
 
     def __init__(self, geometry: Geometry, copy_header: Sequence[str], notes: Counter[str]) -> None:
         self.geometry, self.copy_header, self.notes = geometry, tuple(copy_header), notes
-        self._warned: set[str] = set()
         self._good: Detector | None = None
 
     def read(self, value_of: ReadValue) -> FrameValues:
@@ -199,7 +195,4 @@ class HeaderLookup:
             try:
                 headers[name] = value_of(name)
             except Rejected as missing:
-                self.notes[f"--copy-header={name} not found"] += 1
-                if name not in self._warned:
-                    self._warned.add(name)
-                    log.warning("--copy-header=%s: %s (further frames are only counted)", name, missing)
+                self.notes[f"--copy-header={name} left out: {missing.reason}"] += 1

@@ -89,8 +89,7 @@ class Request:
             self._asked[link] = now
         if not self._told and now - self._opened > ABSENT_AFTER:
             self._told = True
-            if not any(link.connected for link in self._by_socket.values()):
-                log.warning("%s: no connection yet; waiting for the server", self.address)
+            log.warning("%s: no connection yet; waiting for the server", self.address)
 
     def _renew_late(self, now: float) -> None:
         while self._asked:
@@ -112,7 +111,11 @@ class Request:
         for link in touched:
             if link.socket in events and link not in self._ready:
                 self._ready.append(link)
-            if link.monitor in events and link.look() and link in self._asked and link not in self._ready:
+            if link.monitor not in events:
+                continue
+            lost = link.look()
+            self._told = self._told or link.connected
+            if lost and link in self._asked and link not in self._ready:
                 self._lost(link)
 
     def _lost(self, link: Link) -> None:

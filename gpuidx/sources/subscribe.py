@@ -56,18 +56,18 @@ class Subscribe:
 
     def ask(self, free: int) -> None:
         """Do nothing but tell the user about an absent publisher: messages come unasked."""
-        if not self._told and self._link and time.monotonic() - self._opened > ABSENT_AFTER:
+        if not self._told and time.monotonic() - self._opened > ABSENT_AFTER:
             self._told = True
-            if not self._link.connected:
-                log.warning("%s: no connection yet; waiting for the publisher", self.address)
+            log.warning("%s: no connection yet; waiting for the publisher", self.address)
 
     def notice(self, events: Mapping[Any, int]) -> None:
         """Note whether messages are there; a lost connection is made anew by libzmq itself."""
         if self._link is None:
             return
         self._there = self._there or self._link.socket in events
-        if self._link.monitor in events and self._link.look():
-            self.notes["connections lost"] += 1
+        if self._link.monitor in events:
+            self.notes["connections lost"] += self._link.look()
+            self._told = self._told or self._link.connected
 
     def ready(self) -> bool:
         """Whether a message may be there."""

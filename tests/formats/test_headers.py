@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-import logging
-
 import msgpack
 import numpy as np
 import pytest
@@ -122,15 +120,14 @@ def test_copied_headers_follow_those_that_are_used():
 
 
 @pytest.mark.parametrize("value", [None, [1], True, b"x", "", "two\nlines", "x" * 20000, {"a": 1}])
-def test_a_copied_header_that_cannot_be_copied_is_told_once_and_the_frame_goes_on(value, caplog):
+def test_a_copied_header_that_cannot_be_copied_is_counted_and_the_frame_goes_on(value):
     using = decoder(copy_header=("odd",))
-    with caplog.at_level(logging.WARNING):
-        for _ in range(3):
-            frame = decode(pack(fields(odd=value)), using)
+    for _ in range(3):
+        frame = decode(pack(fields(odd=value)), using)
     assert list(frame.headers) == ["photon_energy", "clen_mm"]
-    assert len(caplog.records) == 1
-    assert "--copy-header=odd" in caplog.records[0].getMessage()
-    assert using.notes["--copy-header=odd not found"] == 3
+    ((text, count),) = using.notes.items()
+    assert text.startswith("--copy-header=odd left out: ")
+    assert count == 3
 
 
 def test_a_used_header_may_not_break_a_line_of_the_stream():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import logging
 import threading
+import time
 
 import pytest
 import zmq
@@ -234,3 +235,13 @@ def test_a_request_source_is_chosen_by_the_options():
     )
     assert isinstance(source, Request)
     assert (source.in_flight, source.late, source.request) == (7, 3.0, b"next")
+
+
+def test_the_user_is_not_told_of_a_server_that_was_there_and_went(monkeypatch, caplog):
+    monkeypatch.setattr(request, "ABSENT_AFTER", 0.2)
+    with Server(zmq.REP, lambda i: [frame(i)]) as server, Loop(ask(server.address)) as loop:
+        loop.receive(1)
+        server.die()
+        end = time.monotonic() + 0.3
+        loop.until(lambda: time.monotonic() > end)
+    assert not caplog.records
