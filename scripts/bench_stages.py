@@ -12,7 +12,7 @@ from bench_common import PEAK_OPTIONS, cpu_ms, header, load, make_frames, median
 
 from gpuidx.arguments import parse
 from gpuidx.cell import parse_cell
-from gpuidx.indexing.cell_check import CellCheck
+from gpuidx.indexing.cell_check import TargetCell
 from gpuidx.model import Frame, Reflections, Result
 from gpuidx.options import Options
 from gpuidx.pipeline import Pipeline
@@ -71,9 +71,9 @@ def _after_peaks(folder: Path, n_frame: int) -> None:
         median_stage(profile, "asdf"),
         "at most 4; 30 times",
     )
-    check = CellCheck(parse_cell(LYSOZYME, "bench.cell"), pipeline.options.tolerance)
+    target = TargetCell(parse_cell(LYSOZYME, "bench.cell"), pipeline.options.tolerance)
     axes = [f.candidates[0].axes for f in found if f.candidates]
-    row("cell check", cpu_ms(check.match, axes), median_stage(profile, "prerefine-cell-check"), "at most 0.1")
+    row("cell check", cpu_ms(target.setting, axes), median_stage(profile, "prerefine-cell-check"), "at most 0.1")
     accept, pairs = pipeline.acceptance, [(g, f) for g, f in zip(given, found, strict=True) if f.candidates]
     assert accept is not None
     row(
