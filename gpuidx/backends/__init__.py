@@ -4,17 +4,21 @@
 Backends are imported when they are made: they need compilers or devices.
 """
 
+from __future__ import annotations
+
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gpuidx.backends.contract import Backend
-from gpuidx.cell import UnitCell
 from gpuidx.errors import BackendError
-from gpuidx.geometry.detector import Geometry
-from gpuidx.geometry.masks import Masks
-from gpuidx.options import Options
 
-__all__ = ["Backend", "choose_backend", "decide"]
+if TYPE_CHECKING:
+    from gpuidx.backends.contract import Backend
+    from gpuidx.cell import UnitCell
+    from gpuidx.geometry.detector import Geometry
+    from gpuidx.geometry.masks import Masks
+    from gpuidx.options import Options
+
+__all__ = ["choose_backend", "decide"]
 
 _log = logging.getLogger(__name__)
 

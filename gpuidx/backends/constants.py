@@ -24,7 +24,12 @@ ATTEMPTS = ((0, DIRECT), (0, PAIRS), (1, DIRECT), (1, PAIRS))
 """Anchor (row of the reduced cell) and kind of vectors of each attempt."""
 
 FURTHER_ATTEMPTS = ATTEMPTS[:2]
-"""Those for second and further lattices, and for repetitions with fewer peaks."""
+"""Those for second and further lattices: nearly as good, at half the cost of a failure."""
+
+RETRY_ATTEMPTS = ATTEMPTS[::2]
+"""Those for repetitions with fewer peaks, which mend too many spurious ones: there direct vectors are better.
+
+They rescue 86 % of what all four attempts do, for a quarter of the time."""
 
 PEAK_WEIGHT = 1.5
 """Weight of a peak among the pairs: its error is smaller than that of a difference."""
@@ -35,7 +40,10 @@ TURN_NEED, TURN_MOST = (64, 192), (160, 192)
 
 FEWEST_VECTORS = 4
 
-N_SAMPLED, N_DIRECTIONS, N_ORIENTATIONS, N_CELLS = 96, 20, 16, 3
+FEWEST_PEAKS = 6
+"""With fewer no score can reach `ACCEPT`: a peak adds 7.1 at most."""
+
+N_SAMPLED, N_DIRECTIONS, N_ORIENTATIONS, N_CELLS = 96, 20, 16, 6
 """Directions refined and kept, orientations refined, orientations whose cell is fitted."""
 
 SCAN_CURVATURE, TURN_CURVATURE = 16.0, 9.0
@@ -83,6 +91,12 @@ ACCEPT = 38.0
 
 STRONG_SCORE, STRONG_QUALITY = 60.0, 4.2
 """An attempt with more than this score, and score per well-indexed peak, ends the trial of a frame."""
+
+SAME_ANGLE, TWIN_ANGLE = 1.0, 0.2
+"""Degrees below which two attempts have found the same lattice, and two orientations are the same."""
+
+SAME_FRACTION = 0.25
+"""Greatest distance from an integer of the elements of the matrix between two bases of one lattice."""
 
 MISS_PENALTY = 0.69
 """What a peak that is not indexed takes from the score (ln 2), given back in the quality."""

@@ -10,6 +10,7 @@ from gpuidx.backends.constants import (
     FEWEST_REFLECTIONS,
     INDEXED,
     MISS_PENALTY,
+    SAME_FRACTION,
     SCORE_SIGMAS,
     STRONG_QUALITY,
     STRONG_SCORE,
@@ -20,8 +21,6 @@ from gpuidx.smallmath import det3, inv3, polar_rotation
 _EXPONENT = 0.5 / SCORE_SIGMAS[0] ** 2
 _DENSITY = 0.5 / ((2 * math.pi) ** 1.5 * SCORE_SIGMAS[0] ** 3)
 _CHUNK = 32
-_SAME_FRACTION = 0.25
-_SAME_COSINE = math.cos(math.radians(1.0))
 
 
 @fast_jit
@@ -122,15 +121,18 @@ def is_strong(score: float, n_peaks: int, n_indexed: int) -> bool:
 
 
 @jit
-def agree(V: NDArray[np.float64], W: NDArray[np.float64]) -> bool:
-    """Whether two bases of the same hand describe one lattice; the rule of `lattice.same_lattice`."""
+def agree(V: NDArray[np.float64], W: NDArray[np.float64], angle: float) -> bool:
+    """Whether two bases of the same hand describe one lattice within an angle in degrees.
+
+    The rule of `lattice.same_lattice`.
+    """
     inverse = inv3(W)
     M = np.empty((3, 3))
     for i in range(3):
         for j in range(3):
             fraction = V[i, 0] * inverse[0, j] + V[i, 1] * inverse[1, j] + V[i, 2] * inverse[2, j]
             M[i, j] = np.rint(fraction)
-            if not abs(fraction - M[i, j]) < _SAME_FRACTION:
+            if not abs(fraction - M[i, j]) < SAME_FRACTION:
                 return False
     if det3(M) != 1.0:
         return False
@@ -142,4 +144,4 @@ def agree(V: NDArray[np.float64], W: NDArray[np.float64]) -> bool:
                 for m in range(3):
                     F[i, j] += inverse[i, k] * back[k, m] * V[m, j]
     R = polar_rotation(F)
-    return bool(R[0, 0] + R[1, 1] + R[2, 2] - 1.0 > 2.0 * _SAME_COSINE)
+    return bool(R[0, 0] + R[1, 1] + R[2, 2] - 1.0 > 2.0 * math.cos(math.radians(angle)))

@@ -7,15 +7,18 @@ from numpy.typing import NDArray
 from gpuidx.backends.constants import (
     ACCEPT,
     DIRECT,
+    FEWEST_PEAKS,
     FEWEST_VECTORS,
     INDEX_SIGMA,
     N_CELLS,
+    SAME_ANGLE,
     SCAN_CYCLES,
     SCAN_MOST,
     SCAN_NEED,
     TURN_CYCLES,
     TURN_MOST,
     TURN_NEED,
+    TWIN_ANGLE,
 )
 from gpuidx.backends.cpu.cell_fit import fit_cell
 from gpuidx.backends.cpu.orient import first_range, refine_orientation
@@ -63,6 +66,23 @@ def _orientations(
 
 
 @jit
+def _different(V: NDArray[np.float64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first `N_CELLS` in an order of orientations that are not the same as an earlier one."""
+    kept = np.empty(N_CELLS, np.int64)
+    count = 0
+    for c in order:
+        twin = False
+        for e in kept[:count]:
+            twin = twin or agree(V[c], V[e], TWIN_ANGLE)
+        if not twin:
+            kept[count] = c
+            count += 1
+            if count == N_CELLS:
+                break
+    return kept[:count]
+
+
+@jit
 def attempt(
     peaks: NDArray[np.float64],
     length: NDArray[np.float64],
@@ -104,7 +124,7 @@ def attempt(
     for c in range(n):
         scores[c] = refine_orientation(V[c], shift[c], vectors, peaks, farthest, begin, cycles, shift_weight)
     best, best_V, best_shift = _NOTHING, np.zeros((3, 3)), np.zeros(2)
-    for c in np.argsort(-scores, kind="mergesort")[:N_CELLS]:
+    for c in _different(V, np.argsort(-scores, kind="mergesort")):
         score, fitted = fit_cell(V[c], shift[c], peaks, farthest, cell.metric_inverse[anchor], cell.longest)
         if score > best:
             best, best_shift = score, shift[c]
@@ -141,7 +161,7 @@ def find_lattice(
     """
     best, best_V, best_shift = _NOTHING, np.zeros((3, 3)), np.zeros(2)
     peaks, length = usable_peaks(q)
-    if len(length) < FEWEST_VECTORS:
+    if len(length) < FEWEST_PEAKS:
         return best, best_V, best_shift
     for k in range(len(attempts)):
         score, V, shift = attempt(peaks, length, cell, attempts[k, 0], attempts[k, 1], shift_sigma, buffer)
@@ -150,7 +170,7 @@ def find_lattice(
         n_indexed, enough = count_indexed(peaks, V, shift)
         if not enough:
             continue
-        agreed = best >= ACCEPT and agree(V, best_V)
+        agreed = best >= ACCEPT and agree(V, best_V, SAME_ANGLE)
         if score > best:
             best, best_V, best_shift = score, V, shift
             agreed = agreed or is_strong(score, len(length), n_indexed)

@@ -15,6 +15,7 @@ from gpuidx.backends.constants import (
     FURTHER_ATTEMPTS,
     MOST_LATTICES,
     MOST_TRIES,
+    RETRY_ATTEMPTS,
     RETRY_SHARE,
     SUBTRACT_FACTOR,
     SUBTRACT_LEAST,
@@ -46,7 +47,8 @@ class Trials:
     def __init__(self, cell: UnitCell, options: IndexOptions) -> None:
         self.cell = KnownCell(cell)
         self._options = options
-        self._first, self._further = np.array(ATTEMPTS), np.array(FURTHER_ATTEMPTS)
+        self._first = np.array(ATTEMPTS)
+        self._further, self._retry = np.array(FURTHER_ATTEMPTS), np.array(RETRY_ATTEMPTS)
         self._buffer = np.empty(int(np.diff(self.cell.tables.grid_start).max()), np.float32)
 
     def index(self, q: NDArray[np.float64], shift_sigma: float) -> tuple[list[Candidate], int]:
@@ -91,7 +93,7 @@ class Trials:
             if n < FEWEST_PEAKS_RETRY or n < RETRY_SHARE:
                 return None, tries - 1
             n -= n // RETRY_SHARE
-            found = self._find(q[:n], self._further, shift_sigma)
+            found = self._find(q[:n], self._retry, shift_sigma)
             if found is not None:
                 return found, tries
         return None, MOST_TRIES
