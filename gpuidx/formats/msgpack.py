@@ -7,7 +7,7 @@ binary and all different; any other map is walked entry by entry.  What a messag
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
 import msgpack
@@ -26,9 +26,20 @@ Packed: TypeAlias = msgspec.Raw | memoryview
 _TEXT_MAP = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
 _BINARY_MAP = msgspec.msgpack.Decoder(dict[bytes, msgspec.Raw])
 _ARRAY = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_SHAPE = msgspec.msgpack.Decoder(list[int])
 _FAILURES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _SCALARS = {"an integer", "a float", "text"}
+
+MOST_ENTRIES = 100_000
+"""Of a map; a message of nothing but entries would fill a hundred times its size of memory."""
+
+_FALSE = b"\xc2"
+
+MOST_DIMENSIONS = 32
+
+FEW_ELEMENTS = 1000
+"""Of an array that is split into its elements, for the same reason."""
 
 
 def kind_of(packed: Packed) -> str:
@@ -48,7 +59,7 @@ def kind_of(packed: Packed) -> str:
     return "an integer"
 
 
-def _count(packed: Packed) -> int:
+def count_of(packed: Packed) -> int:
     """Entries of a map or array, as its head says."""
     data = memoryview(packed)
     first = data[0]
@@ -78,6 +89,8 @@ class Fields:
     def __init__(self, packed: Packed, name: str, notes: Counter[str]) -> None:
         if kind_of(packed) != "a map":
             raise Rejected("not a map", f"{name} is {kind_of(packed)}")
+        if count_of(packed) > MOST_ENTRIES:
+            raise Rejected("malformed message", f"{name} is a map of {count_of(packed)} entries")
         self.name, self.notes = name, notes
         self._inner: dict[str, Fields] = {}
         self._values: dict[str, Packed] = {}
@@ -86,7 +99,7 @@ class Fields:
                 found: dict[Any, msgspec.Raw] = decoder.decode(packed)
             except _FAILURES:
                 continue
-            if len(found) == _count(packed):
+            if len(found) == count_of(packed):
                 self._values = {
                     k if isinstance(k, str) else k.decode(errors="replace"): v for k, v in found.items()
                 }
@@ -141,15 +154,14 @@ def walk(data: memoryview, name: str) -> Iterator[tuple[str, memoryview]]:
 
 def first_element(data: memoryview, notes: Counter[str]) -> Packed:
     """The first element of an array; the others are counted."""
-    count = _count(data)
+    count = count_of(data)
     if count == 0:
         raise Rejected("not a map", "the message is an empty array")
     if count > 1:
         notes["further maps in a message, ignored"] += count - 1
-    try:
-        return _ARRAY.decode(data)[0]
-    except _FAILURES:
-        pass
+    if count <= FEW_ELEMENTS:
+        with suppress(*_FAILURES):
+            return _ARRAY.decode(data)[0]
     with _reported("the message", len(data)):
         _unpacker(data).skip()  # the rest must be whole, though it is ignored
         unpacker = _unpacker(data)
@@ -260,14 +272,16 @@ def array_of(packed: Packed, name: str, notes: Counter[str]) -> NDArray[Any]:
 
 
 def _shape(fields: Fields, name: str) -> list[int]:
-    packed = fields.find("shape")
-    if packed is None and fields.find("nd") is not None and decode(fields.get("nd"), f"{name}/nd") is False:
+    nd = fields.find("nd")
+    if nd is not None and bytes(nd) == _FALSE and fields.find("shape") is None:
         return []
-    if packed is None:
-        packed = fields.get("shape")
-    if kind_of(packed) != "an array" or _count(packed) > 32:
+    packed = fields.get("shape")
+    if kind_of(packed) != "an array" or count_of(packed) > MOST_DIMENSIONS:
         raise Rejected("wrong shape", f"'{name}/shape' is {kind_of(packed)}; expected [slow, fast]")
-    shape = decode(packed, f"{name}/shape")
-    if not all(type(extent) is int and extent > 0 for extent in shape):
+    try:
+        shape = _SHAPE.decode(packed)
+    except _FAILURES as error:
+        raise Rejected("wrong shape", f"'{name}/shape': {error}") from error
+    if not all(extent > 0 for extent in shape):
         raise Rejected("wrong shape", f"'{name}/shape' is {shape!r:.60}; expected integers above 0")
-    return list(shape)
+    return shape

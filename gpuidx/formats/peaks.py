@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.msgpack import Fields, Packed, array_of, kind_of
+from gpuidx.formats.msgpack import Fields, Packed, array_of, count_of, kind_of
 from gpuidx.geometry import Geometry
 from gpuidx.model import PeakList
 
 _NUMBERS = msgspec.msgpack.Decoder(list[float])
 _NAMES = msgspec.msgpack.Decoder(list[str | int])
+
+MOST_PEAKS = 100_000
+"""In a list; more are no peaks of a frame."""
 
 BLOCK = 4096
 """Peaks that are compared with all panels at a time."""
@@ -62,6 +65,10 @@ class PeakReader:
         fs, ss, intensity = (
             self._numbers(found.get(name), f"{self.key}/{name}") for name in ("fs", "ss", "intensity")
         )
+        if len(fs) > MOST_PEAKS:
+            raise Rejected(
+                "bad peak list", f"'{self.key}' has {len(fs)} peaks; expected at most {MOST_PEAKS}"
+            )
         if not len(fs) == len(ss) == len(intensity):
             raise Rejected(
                 "bad peak list",
@@ -78,8 +85,10 @@ class PeakReader:
             if array.ndim != 1:
                 raise Rejected("bad peak list", f"'{name}' has shape {array.shape}; expected one dimension")
             return array.astype(np.float64)
-        if kind != "an array":
-            raise Rejected("bad peak list", f"'{name}' is {kind}; expected an array of numbers")
+        if kind != "an array" or count_of(packed) > MOST_PEAKS:
+            raise Rejected(
+                "bad peak list", f"'{name}' is {kind}; expected an array of at most {MOST_PEAKS} numbers"
+            )
         try:
             return np.array(_NUMBERS.decode(packed), np.float64)
         except (msgspec.DecodeError, RecursionError) as error:
@@ -91,6 +100,10 @@ class PeakReader:
         said: list[Any]
         if kind_of(packed) == "a map":
             said = array_of(packed, name, self.notes).tolist()
+        elif kind_of(packed) != "an array" or count_of(packed) != count:
+            raise Rejected(
+                "bad peak list", f"'{name}' is {kind_of(packed)}; expected an array of {count} panels"
+            )
         else:
             try:
                 said = _NAMES.decode(packed)

@@ -43,6 +43,9 @@ p1/corner_y = 0
 RNG = np.random.default_rng(7)
 IMAGE = RNG.poisson(10, (64, 64)).astype("<i4")
 
+WIDE = np.pad(IMAGE, ((0, 10), (0, 6)), constant_values=99)
+"""The image with more pixels around it, as a sender may have it."""
+
 PEAKS = {"fs": [40.0, 20.5], "ss": [40.0, 10.25], "intensity": [100.0, 50.0]}
 
 GUARD = 64
@@ -77,6 +80,11 @@ def fields(image: Any = IMAGE, **changes: Any) -> dict[str, Any]:
 def pack(thing: Any, **options: Any) -> bytes:
     packed: bytes = msgpack.packb(thing, **options)
     return packed
+
+
+def image_with(**changes: Any) -> bytes:
+    """A message with some parts of its image changed."""
+    return pack(fields(array_map(IMAGE, **changes)))
 
 
 class Slot:

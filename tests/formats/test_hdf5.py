@@ -7,45 +7,14 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
-from formats.making import GEOMETRY, IMAGE, RNG, decoder, image_of
+from formats.making import IMAGE, RNG, image_of
+from formats.making_files import FILE, FRAMES, MANY, files_decoder, read, write
 from numpy.testing import assert_array_equal
 
 from gpuidx.errors import Rejected
-from gpuidx.formats import Decoder
 from gpuidx.formats.hdf5 import fill_path, frame_counts, parse_event
 from gpuidx.geometry import parse_geometry
-from gpuidx.geometry.masks import Masks
-from gpuidx.model import Frame, Message
-
-FILE = (
-    GEOMETRY.replace("data = image", "data = /entry/data")
-    .replace("= photon_energy eV", "= /beam/energy eV")
-    .replace("= clen_mm mm", "= /det/clen mm")
-)
-MANY = FILE.replace("{extra}", "dim0 = %\ndim1 = ss\ndim2 = fs")
-FRAMES = np.stack([IMAGE + i for i in range(3)])
-
-
-def write(path: Path, data: Any = IMAGE, energy: Any = 9500.0, clen: Any = 50.0, **how: Any) -> str:
-    with h5py.File(path, "w") as file:
-        if data is not None:
-            file.create_dataset("entry/data", data=data, **how)
-        for name, value in (("beam/energy", energy), ("det/clen", clen)):
-            if value is not None:
-                file[name] = value
-    return str(path)
-
-
-def files_decoder(text: str = FILE, **options: Any) -> Decoder:
-    return decoder(text, input="list", zmq_input=None, zmq_subscribe=(), **options)
-
-
-def read(filename: str, event: str = "//", using: Decoder | None = None) -> Frame:
-    using = using or files_decoder()
-    try:
-        return using.decode(Message(serial=3, filename=filename, event=event, data=memoryview(b"")))
-    finally:
-        using.close()
+from gpuidx.model import Message
 
 
 def reason(filename: str, event: str = "//", text: str = FILE, **options: Any) -> tuple[str, str]:
@@ -283,66 +252,3 @@ def test_a_file_may_be_moved_while_it_is_open(tmp_path):
     shutil.move(name, tmp_path / "b.h5")
     assert_array_equal(image_of(using.decode(message[1])), FRAMES[1])
     using.close()
-
-
-MASKED = FILE.replace(
-    "{extra}",
-    "dim0 = %\ndim1 = ss\ndim2 = fs\nmask0_data = /entry/mask\nmask0_goodbits = 0\nmask0_badbits = 2",
-)
-MASK = RNG.integers(0, 4, (64, 64)).astype("u1")
-
-
-def masked_decoder(text: str = MASKED) -> Decoder:
-    return files_decoder(text, masks=Masks(parse_geometry(text, "test.geom")))
-
-
-@pytest.mark.parametrize(
-    "mask", [MASK, np.stack([MASK] * 3), MASK[None]], ids=["for all", "each", "one of one"]
-)
-def test_masks_beside_the_frames_make_pixels_bad(tmp_path, mask):
-    filename, using = write(tmp_path / "a.h5", FRAMES), masked_decoder()
-    with h5py.File(filename, "a") as file:
-        file["entry/mask"] = mask
-    for i in range(3):
-        image = image_of(read(filename, f"//{i}", using))
-        assert_array_equal(np.isnan(image), MASK & 2 != 0)
-        assert_array_equal(image[~np.isnan(image)], FRAMES[i][MASK & 2 == 0])
-
-
-def test_each_frame_may_have_a_mask_of_its_own(tmp_path):
-    filename, using = write(tmp_path / "a.h5", FRAMES), masked_decoder()
-    masks = RNG.integers(0, 4, (3, 64, 64)).astype("u1")
-    with h5py.File(filename, "a") as file:
-        file["entry/mask"] = masks
-    for i in (0, 2, 1):
-        assert_array_equal(np.isnan(image_of(read(filename, f"//{i}", using))), masks[i] & 2 != 0)
-
-
-def test_each_file_has_masks_of_its_own(tmp_path):
-    using, names = masked_decoder(), [write(tmp_path / f"{i}.h5", FRAMES) for i in range(2)]
-    for i, name in enumerate(names):
-        with h5py.File(name, "a") as file:
-            file["entry/mask"] = MASK if i else np.zeros_like(MASK)
-    for i in (0, 1, 0, 1):
-        assert np.isnan(image_of(read(names[i], "//1", using))).any() == bool(i)
-
-
-@pytest.mark.parametrize(
-    ("mask", "why", "text"),
-    [
-        (None, "missing key", "'/entry/mask' is not there"),
-        (MASK[:40], "bad mask", "panel p1 is larger"),
-        (MASK[0], "bad mask", "has shape (64,)"),
-        (np.stack([MASK] * 2), "bad mask", "there is no index 2"),
-        (np.full((64, 64), b"a"), "bad mask", "expected numbers"),
-    ],
-)
-def test_a_mask_that_does_not_fit_is_named(tmp_path, mask, why, text):
-    filename = write(tmp_path / "a.h5", FRAMES)
-    if mask is not None:
-        with h5py.File(filename, "a") as file:
-            file["entry/mask"] = mask
-    with pytest.raises(Rejected) as caught:
-        read(filename, "//2", masked_decoder())
-    assert caught.value.reason == why
-    assert text in caught.value.detail
