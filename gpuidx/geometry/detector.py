@@ -18,6 +18,9 @@ __all__ = ["BadRegion", "DataArray", "Detector", "FlagRule", "Geometry", "Lookup
 NEAREST = 0.01
 """Pixel widths from the sample to the plane of a panel; any nearer and the geometry is wrong."""
 
+FARTHEST = 1e9
+"""Pixel widths from the sample along any axis; any farther and the geometry is wrong."""
+
 
 @dataclass(frozen=True, eq=False)
 class Detector:
@@ -160,8 +163,8 @@ def _detector(geometry: Geometry, clen: float, shift_x: float, shift_y: float) -
         _check_distance(geometry, corner, fs, ss)
         back = np.linalg.inv(np.stack([corner, fs, ss], axis=2))
         max_q = _largest_q(corner, fs, ss, size)
-    if not (np.isfinite(back).all() and math.isfinite(max_q)):
-        raise ValueError("positions of panels are too large to be right")
+    if not np.isfinite(back).all():
+        raise ValueError("directions of panels are too small to be right")
     return Detector(
         rect=np.array([(p.slab_x, p.slab_y, p.width, p.height) for p in panels], np.int32),
         origin=np.array([(p.min_fs, p.min_ss) for p in panels], float),
@@ -196,11 +199,19 @@ def _largest_q(
     ss: NDArray[np.float64],
     size: NDArray[np.float64],
 ) -> float:
-    """Largest |q| of all panel corners for a wavelength of 1 Å."""
+    """Largest |q| of all panel corners for a wavelength of 1 Å.
+
+    Raises
+    ------
+    ValueError
+        If a corner is absurdly far away.
+    """
     largest = 0.0
     for along_fs in (0, 1):
         for along_ss in (0, 1):
             ray = corner + along_fs * size[:, :1] * fs + along_ss * size[:, 1:] * ss
+            if not (np.abs(ray) < FARTHEST).all():
+                raise ValueError("positions of panels are too large to be right")
             q = ray / np.linalg.norm(ray, axis=1)[:, None] - (0.0, 0.0, 1.0)
             largest = max(largest, float(np.linalg.norm(q, axis=1).max()))
     return largest

@@ -142,9 +142,10 @@ class Remarks:
     def add(self, line: int | None, text: str, kind: str = "") -> None:
         """Note one; *kind* is what makes two of them alike, by default the text."""
         key = kind or text
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
         if key in self._found:
-            first, text, count = self._found[key]
-            self._found[key] = (first, text, count + 1)
+            first, shown, count = self._found[key]
+            self._found[key] = (first, shown, count + 1)
         else:
             self._found[key] = (line, text, 1)
 

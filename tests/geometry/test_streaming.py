@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is refused before a run on streamed messages."""
+
+from geometry.texts import ONE, TWO, read
+
+from gpuidx.geometry import streaming_problems
+
+
+def test_a_plain_geometry_has_no_problem():
+    assert streaming_problems(read(TWO)) == []
+
+
+def test_masks_and_saturation_maps_need_files_of_their_own():
+    lines = "mask1_data = /m\nmask1_badbits = 1\nsaturation_map = /s\n"
+    mask, saturation = streaming_problems(read(lines + TWO))
+    assert mask.startswith("panel a: mask '/m' has no file of its own")
+    assert saturation.startswith("panel a: saturation_map '/s' has no file of its own")
+    files = "mask1_file = m.h5\nsaturation_map_file = s.h5\n"
+    assert streaming_problems(read(lines + files + TWO)) == []
+
+
+def test_masks_do_not_matter_where_they_are_not_read():
+    lines = "mask = /m\nmask_bad = 1\n"
+    assert streaming_problems(read(lines + ONE), read_masks=False) == []
+    assert streaming_problems(read(lines + ONE + "p0/no_index = 1\n")) == []
+
+
+def test_images_have_two_dimensions():
+    (problem,) = streaming_problems(read("dim0 = %\ndim1 = ss\ndim2 = fs\n" + TWO))
+    assert problem == "panel a: streamed images are two-dimensional, but its data are %, ss, fs"
+    (problem,) = streaming_problems(read("dim2 = 3\n" + TWO))
+    assert problem.endswith("its data are ss, fs, 3")
