@@ -6,7 +6,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from sources.driving import Loop
+import zmq
+from sources.driving import DEADLINE, Loop
 
 from gpuidx.errors import SourceError
 from gpuidx.options import InputOptions
@@ -240,3 +241,14 @@ def test_a_list_is_chosen_by_the_options():
     source = open_source(InputOptions(input="some.lst", geometry="some.geom"))
     assert isinstance(source, Files)
     source.close()
+
+
+def test_the_helper_ends_when_the_main_process_is_gone(geometry):
+    """What is left of a killed process is the end of its pipes."""
+    helper = expand.Expander(geometry)
+    helper.open(zmq.Poller())
+    process = helper._process
+    assert process is not None
+    process.stdin.close()
+    assert process.wait(DEADLINE) == 0
+    helper.close()
