@@ -5,9 +5,11 @@ A task is ``(serial, action, ...)``.
 """
 
 import os
+import resource
 import signal
 import sys
 import threading
+from pathlib import Path
 
 from gpuidx.flow import platform
 from gpuidx.flow.child import Port
@@ -97,6 +99,8 @@ def tell(port, slots, serial):
         [signal.getsignal(n) == signal.SIG_IGN for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)],
         len(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         "pytest" in sys.modules,
+        resource.getrlimit(resource.RLIMIT_CORE)[0],
+        int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii")),
     )
 
 

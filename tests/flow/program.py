@@ -41,6 +41,8 @@ def main(actions):
         pool.hand_out()
         events = dict(poller.poll(100))
         stop.notice(events)
+        if stop.level == 1 and "hold" in actions:
+            print("draining", flush=True)
         done = pool.collect(events)
     left = pool.close(now=stop.level > 1)
     for end in done:

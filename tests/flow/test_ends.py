@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from flow.driver import PATIENCE, watch
 
+from gpuidx.flow.stop import SAME
+
 TESTS = Path(__file__).parent.parent
 
 
@@ -41,12 +43,14 @@ def test_nothing_is_left_when_main_is_killed(actions):
     with program(*actions) as (process, pids), watch(pids) as wait:
         process.kill()
         wait(5)
+        assert process.stderr.read() == ""
 
 
 def test_nothing_is_left_when_main_is_killed_without_the_death_signal():
     with program("echo", "echo", portable=True) as (process, pids), watch(pids) as wait:
         process.kill()
         wait(5)
+        assert process.stderr.read() == ""
 
 
 @pytest.mark.parametrize("portable", [False, True])
@@ -64,14 +68,18 @@ def test_a_signal_to_the_whole_group_lets_all_tasks_finish(number, portable):
 
 
 def test_a_second_signal_drops_what_is_in_flight():
-    with program("hold", "echo") as (process, pids), watch(pids) as wait:
+    with program("hold", "echo", stdin=True) as (process, pids), watch(pids) as wait:
+        process.stdin.write("\n")
+        process.stdin.flush()
         os.killpg(process.pid, signal.SIGTERM)
+        assert process.stdout.readline() == "draining\n"
         with pytest.raises(subprocess.TimeoutExpired):  # the worker that holds is waited for
-            process.wait(timeout=0.2)
+            process.wait(timeout=2 * SAME)
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE)
         wait(5)
     assert process.returncode == 0, err
+    out = out.replace("draining\n", "")
     assert out.startswith("level 2, left 1, ")
     assert out.rstrip().endswith("1    dropped,       1      stopped")
     assert err == ""

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+import os
 import resource
 import socket
 
@@ -77,8 +78,6 @@ def test_the_limit_of_open_files_is_raised_as_far_as_allowed(monkeypatch):
 @pytest.mark.parametrize("value", ["0", "1"])
 def test_memory_without_a_name_is_zero_and_of_its_size(monkeypatch, value):
     monkeypatch.setenv("GPUIDX_PORTABLE", value)
-    import os
-
     fd = platform.open_memory(3 << 20)
     status = os.fstat(fd)
     assert status.st_size == 3 << 20
