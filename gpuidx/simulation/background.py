@@ -23,6 +23,9 @@ WATER_Q = 0.31
 """Position of the first ring of water, Å⁻¹."""
 
 WATER_WIDTH = 0.045
+DARK = 1e-6
+"""Square root of a mean that is as good as none."""
+
 FALL = 0.35
 """The background has fallen by exp(-½) at this share of the largest q."""
 
@@ -74,8 +77,7 @@ class PoissonImage:
 
     def __init__(self, mean: NDArray[np.float32]) -> None:
         root = np.sqrt(mean)
-        greatest = float(root.max())
-        step = greatest / (N_LEVEL - 1) or 1.0
+        step = max(float(root.max()), DARK) / (N_LEVEL - 1)
         self._level = np.rint(root / step).astype(np.uint16)
         levels: NDArray[np.float64] = (step * np.arange(N_LEVEL, dtype=np.float64)) ** 2
         self.mean = levels.astype(np.float32)[self._level]

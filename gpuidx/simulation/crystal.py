@@ -226,7 +226,7 @@ class Crystals:
         sigma_k = bandwidth / wavelength
         across = 1.0 - ray[:, 2] / np.linalg.norm(ray, axis=1)
         width2 = s.profile_radius**2 + (across * sigma_k) ** 2
-        ray[:, 2] += error * across * sigma_k**2 / width2
+        ray[:, 2] -= error * across * sigma_k**2 / width2
         partiality = s.profile_radius / np.sqrt(width2)
         if s.profile == "gaussian":
             partiality *= np.exp(-0.5 * error**2 / width2)
