@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Peak lists with truth, made up or from the reference data, and the judgement of what was found in them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuidx.backends.cpu.trials import Trials
+from gpuidx.cell import UnitCell
+from gpuidx.lattice import same_lattice
+from gpuidx.model import Candidate
+from gpuidx.options import IndexOptions
+from gpuidx.simulation.peaklists import EXPERIMENTS, PeakListSettings, simulate_peaks
+
+
+@dataclass(frozen=True, eq=False)
+class TrueList:
+    """Peaks of one frame.
+
+    Attributes
+    ----------
+    cell_name
+        Key of `EXPERIMENTS`.
+    set_name
+        Of the scenario.
+    q : (peak, xyz)
+        Å⁻¹.
+    shift_sigma
+        Å⁻¹.
+    truth : (lattice, row, xyz)
+        Primitive rows, Å.
+    """
+
+    cell_name: str
+    set_name: str
+    q: NDArray[np.float64]
+    shift_sigma: float
+    truth: NDArray[np.float64]
+
+
+@cache
+def trials(cell_name: str, retry: bool = False, multi: bool = False) -> Trials:
+    """Trials for one of the cells of `EXPERIMENTS`, made once."""
+    return Trials(EXPERIMENTS[cell_name].cell, IndexOptions(retry=retry, multi=multi))
+
+
+def simulated(cell_name: str, seed: int, **settings: object) -> TrueList:
+    """A made-up list."""
+    experiment = EXPERIMENTS[cell_name]
+    rng = np.random.default_rng([seed, *cell_name.encode()])
+    peaks = simulate_peaks(experiment, PeakListSettings(**settings), rng)  # type: ignore[arg-type]
+    return TrueList(cell_name, "simulated", peaks.q, experiment.shift_sigma, peaks.truth)
+
+
+def read_benchmark(folder: Path) -> list[TrueList]:
+    """All frames of ``indexing/bench.npz`` of the reference data, in its order."""
+    with np.load(folder / "indexing" / "bench.npz") as file:
+        z = {name: file[name] for name in file.files}
+    meta = json.loads(str(z["meta"]))
+    lists = []
+    for i, (name, set_name) in enumerate(zip(z["cell_name"], z["set_name"], strict=True)):
+        m = meta[str(name)]
+        xy = z["xy"][z["offset"][i] : z["offset"][i + 1]].astype(float)
+        ray = np.column_stack([(xy - m["beam_centre_px"]) * m["pixel_m"], np.full(len(xy), m["distance_m"])])
+        ray /= np.linalg.norm(ray, axis=1)[:, None]
+        q = (ray - (0, 0, 1)) / m["wavelength_A"]
+        truth = z["truth"][z["truth_offset"][i] : z["truth_offset"][i + 1]]
+        sigma = 1.5 * m["pixel_m"] / (m["distance_m"] * m["wavelength_A"])
+        lists.append(TrueList(str(name), str(set_name), q, sigma, truth.astype(float)))
+    return lists
+
+
+def a_few_of_each(lists: Sequence[TrueList], count: int) -> list[TrueList]:
+    """The first *count* of each cell and set."""
+    seen: dict[tuple[str, str], int] = {}
+    chosen = []
+    for one in lists:
+        key = one.cell_name, one.set_name
+        seen[key] = seen.get(key, 0) + 1
+        if seen[key] <= count:
+            chosen.append(one)
+    return chosen
+
+
+@dataclass
+class Tally:
+    """What came of the lists of one set.
+
+    Attributes
+    ----------
+    n_lists, n_right, n_wrong
+        Lists; those whose strongest candidate is a true lattice; those whose strongest is none.
+    n_true, n_found, n_false, n_double
+        True lattices; those among the candidates; candidates that are no true lattice; true lattices
+        that were found twice.
+    angle, score
+        Of the right ones, degrees; of all accepted.
+    """
+
+    n_lists: int = 0
+    n_right: int = 0
+    n_wrong: int = 0
+    n_true: int = 0
+    n_found: int = 0
+    n_false: int = 0
+    n_double: int = 0
+
+    def __post_init__(self) -> None:
+        self.angle: list[float] = []
+        self.score: list[float] = []
+
+    def add(self, true: TrueList, candidates: Sequence[Candidate]) -> None:
+        """Count the candidates of one list, strongest first."""
+        which = [nearest(candidate.axes, true.truth) for candidate in candidates]
+        found = [number for number, _ in which if number >= 0]
+        self.n_lists += 1
+        self.n_true += len(true.truth)
+        self.n_found += len(set(found))
+        self.n_double += len(found) - len(set(found))
+        self.n_false += len(which) - len(found)
+        if which:
+            right = which[0][0] >= 0
+            self.n_right += right
+            self.n_wrong += not right
+            self.score.append(candidates[0].score)
+            if right:
+                self.angle.append(which[0][1])
+
+    @property
+    def median_angle(self) -> float:
+        """Degrees; NaN if nothing was right."""
+        return float(np.median(self.angle)) if self.angle else float("nan")
+
+
+def nearest(axes: NDArray[np.float64], truth: NDArray[np.float64]) -> tuple[int, float]:
+    """Number of the true lattice that a basis describes (-1: none), and degrees between the two."""
+    best = -1, 180.0
+    for number, true in enumerate(truth):
+        same, angle = same_lattice(axes, true)
+        if same and angle < best[1]:
+            best = number, angle
+    return best
+
+
+def lysozyme() -> UnitCell:
+    """The cell used most."""
+    return EXPERIMENTS["lyso"].cell
