@@ -39,6 +39,9 @@ STAGES = ("decode", "search and trials", "refine and check", "integrate", "write
 POLL_MS = 100
 """Longest wait of a turn, ms; the children's time limits are looked at as often."""
 
+MOST_A_TURN = 256
+"""Messages received in a turn; then it is the workers' turn, however fast the sender is."""
+
 LATE_ANSWERS = 3.0
 """Seconds that answers under way are waited for after a stop."""
 
@@ -139,8 +142,8 @@ class Run:
                 self.pool.open(self.poller)
             self.stop.install(self.poller)
             self._closing.callback(self.stop.remove)
-            self.source.open(self.poller)
             self._closing.callback(self.source.close)
+            self.source.open(self.poller)
             self._closing = self._closing.pop_all()
         return self
 
@@ -195,7 +198,9 @@ class Run:
             self.source.ask(min(self.slots.n_free, self._remaining()))
 
     def _receive(self) -> None:
-        while self._remaining() > 0 and self.source.ready():
+        for _ in range(MOST_A_TURN):
+            if self._remaining() <= 0 or not self.source.ready():
+                return
             slot = self.slots.take()
             if slot is None:
                 if not self.source.drop():
@@ -304,7 +309,8 @@ def _check_inputs(options: Options, geometry: Geometry, cell: UnitCell | None) -
         Before anything is opened.
     """
     if options.zmq_input is not None:
-        for problem in streaming_problems(geometry, read_masks=options.mask_data):
+        wanted = {"read_masks": options.mask_data, "read_images": options.image_data}
+        for problem in streaming_problems(geometry, **wanted):
             raise GeometryError(geometry.file, None, problem)
     if options.peaks == "msgpack" and not geometry.peak_list:
         raise GeometryError(geometry.file, None, "--peaks=msgpack needs 'peak_list = KEY' here")

@@ -73,7 +73,12 @@ def _after_peaks(folder: Path, n_frame: int) -> None:
     )
     target = TargetCell(parse_cell(LYSOZYME, "bench.cell"), pipeline.options.tolerance)
     axes = [f.candidates[0].axes for f in found if f.candidates]
-    row("cell check", cpu_ms(target.setting, axes), median_stage(profile, "prerefine-cell-check"), "at most 0.1")
+    row(
+        "cell check",
+        cpu_ms(target.setting, axes),
+        median_stage(profile, "prerefine-cell-check"),
+        "at most 0.1",
+    )
     accept, pairs = pipeline.acceptance, [(g, f) for g, f in zip(given, found, strict=True) if f.candidates]
     assert accept is not None
     row(

@@ -4,17 +4,19 @@
 from gpuidx.geometry.detector import Geometry
 
 
-def streaming_problems(geometry: Geometry, *, read_masks: bool = True) -> list[str]:
+def streaming_problems(geometry: Geometry, *, read_masks: bool = True, read_images: bool = True) -> list[str]:
     """What cannot work with MsgPack streams, one line each; to be refused before the run.
 
     Parameters
     ----------
     read_masks
         Whether masks are wanted (``--no-mask-data``).
+    read_images
+        Whether images are wanted (``--no-image-data``); only they have dimensions.
     """
     problems: dict[str, str] = {}
     for panel in geometry.panels:
-        if panel.dims != ("ss", "fs"):
+        if read_images and panel.dims != ("ss", "fs"):
             shown = ", ".join(map(str, panel.dims))
             problems.setdefault(
                 "dims", f"panel {panel.name}: streamed images are two-dimensional, but its data are {shown}"

@@ -97,8 +97,9 @@ def make_panel(
     return Panel(
         name=name, min_fs=x0, max_fs=x0 + width - 1, min_ss=y0, max_ss=y0 + height - 1,
         corner_x=corner[0], corner_y=corner[1], fs=(*fs, 0.0), ss=(*ss, 0.0), res=1 / PITCH, coffset=0.0,
-        adu_per_photon=1.0, adu_per_ev=None, max_adu=max_adu, data="/data", dims=("ss", "fs"), mask_edge_pixels=0,
-        masks=(), flags=(), saturation_map=None, saturation_map_file=None, no_index=False, slab_x=x0, slab_y=y0,
+        adu_per_photon=1.0, adu_per_ev=None, max_adu=max_adu, data="/data", dims=("ss", "fs"),
+        mask_edge_pixels=0, masks=(), flags=(), saturation_map=None, saturation_map_file=None, no_index=False,
+        slab_x=x0, slab_y=y0,
     )  # fmt: skip
 
 
@@ -107,8 +108,8 @@ def make_geometry(panels: list[Panel], shape: tuple[int, int]) -> Geometry:
     energy = Lookup(PHOTON_ENERGY, None, "eV", 1)
     return Geometry(
         file="case.geom", text="", panels=tuple(panels), bad_regions=(), groups={}, wavelength=energy,
-        wavelength_kind="photon_energy", clen=clen, shift_x=None, shift_y=None, bandwidth=1e-8, peak_list=None,
-        peak_list_type="", arrays=(), slab_shape=shape,
+        wavelength_kind="photon_energy", clen=clen, shift_x=None, shift_y=None, bandwidth=1e-8,
+        peak_list=None, peak_list_type="", arrays=(), slab_shape=shape,
     )  # fmt: skip
 
 
@@ -236,7 +237,7 @@ def add_shadows(numbers: Numbers, geometry: Geometry, counts: np.ndarray, percen
 
 
 def as_pixels(numbers: Numbers, counts: np.ndarray, dtype: str) -> np.ndarray:
-    """Counts as a detector of that type gives them: cut to its range, sometimes lowered, in eighths for f4."""
+    """Counts as a detector of that type gives them: cut to its range, some lowered, in eighths for f4."""
     if dtype in ("i2", "i4") and numbers.chance(25):
         counts = counts - numbers.between(0, int(counts.max()) // 50 + 2)
     if dtype == "f4":

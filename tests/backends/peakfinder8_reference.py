@@ -110,7 +110,7 @@ def _peak(value, usable, taken, mean, upper, members, options):
 
 
 def search(image: np.ndarray, detector: Detector, bad: np.ndarray, rules: ValueRules, options: PeakOptions):
-    """Mean and upper limit of each ring, and (panel, fs, ss, intensity, highest) of each peak; no sampling."""
+    """Mean and upper limit of each ring, and (panel, fs, ss, intensity, highest) of each peak."""
     usable = usable_pixels(image, bad, rules)
     value = np.where(usable, image, 0).astype(F)
     parts = []
@@ -125,6 +125,6 @@ def search(image: np.ndarray, detector: Detector, bad: np.ndarray, rules: ValueR
     mean, upper = ring_statistics(values, rings, n_ring, options)
     peaks = []
     for panel, (value, good, ring, _) in enumerate(parts):
-        for peak in peaks_of_panel(value, good, mean[ring], upper[ring], options):
-            peaks.append((panel, *peak))
+        found = peaks_of_panel(value, good, mean[ring], upper[ring], options)
+        peaks += [(panel, *peak) for peak in found]
     return mean, upper, peaks

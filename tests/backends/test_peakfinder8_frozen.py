@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The peaks that CrystFEL finds in made-up frames, to every printed digit; numbers frozen from CrystFEL 0.12."""
+"""The peaks that CrystFEL 0.12 found in made-up frames, to every printed digit."""
 
 import numpy as np
 import pytest
-
 from backends.peakfinder8_cases import large_case, small_case
 from backends.peakfinder8_frozen import printed, read_frozen
+
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 
 SMALL = read_frozen("peakfinder8_small.txt.gz")
