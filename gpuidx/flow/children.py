@@ -11,11 +11,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from gpuidx.flow.channel import unpack
 from gpuidx.flow.child import ERROR, IDLE, READY, Sealed, Start
-from gpuidx.flow.member import Child, Place, Task
+from gpuidx.flow.member import Answer, Child, Crash, Place, Task
 from gpuidx.flow.poller import READABLE, WRITABLE, Poller
 from gpuidx.flow.slots import SharedTable
 
@@ -26,25 +26,6 @@ BAD_ANSWER = "bad answer"
 _BETWEEN_CHECKS = 0.05
 _LONGEST_PAUSE = 1.0  # of main itself; children are not blamed for more than that
 _log = logging.getLogger(__name__)
-
-
-class Answer(NamedTuple):
-    """A task that was answered; *values* are what the child answered after the serial."""
-
-    task: Task
-    values: tuple[Any, ...]
-
-
-class Crash(NamedTuple):
-    """A task that was lost with the child that was at it.
-
-    *reason*: ``"time limit"``, a signal (``"SIGSEGV"``), an exception (``"ValueError"``) or ``"exit 3"``;
-    *detail*: the exception's text.
-    """
-
-    task: Task
-    reason: str
-    detail: str
 
 
 class Pool:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One child as main sees it, and the place that it fills: when a successor may start, and when to give up."""
+"""One child as main sees it, how its tasks can end, and its place: when a successor starts, when to give up."""
 
 import os
 import signal
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpuidx.errors import WorkerError
 from gpuidx.flow.channel import MainEnd, pack
@@ -28,6 +28,25 @@ A busy machine starts a child slowly, and so one that is killed often is often k
 """
 
 _FORKSERVER_DIED = 255  # multiprocessing's exit code for a child that it knows nothing of any more
+
+
+class Answer(NamedTuple):
+    """A task that was answered; *values* are what the child answered after the serial."""
+
+    task: Task
+    values: tuple[Any, ...]
+
+
+class Crash(NamedTuple):
+    """A task that was lost with the child that was at it.
+
+    *reason*: ``"time limit"``, a signal (``"SIGSEGV"``), an exception (``"ValueError"``) or ``"exit 3"``;
+    *detail*: the exception's text.
+    """
+
+    task: Task
+    reason: str
+    detail: str
 
 
 class Child:
