@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One child as main sees it, how its tasks can end, and its place: when a successor starts, when to give up."""
+"""One child as main sees it, how its tasks can end, and its place: when a successor starts."""
 
 import os
 import signal
