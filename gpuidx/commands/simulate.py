@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from gpuidx.arguments import option, parse
 from gpuidx.cell import UnitCell, parse_cell, read_cell
-from gpuidx.errors import InputFileError, OptionError
+from gpuidx.errors import InputFileError, OptionError, StreamError
 from gpuidx.geometry import Geometry, parse_geometry, read_geometry
 from gpuidx.simulation.detector import LYSOZYME, default_geometry
-from gpuidx.simulation.files import write_frames
+from gpuidx.simulation.files import write_frames, write_mask
 from gpuidx.simulation.frames import SimulatedFrame, Simulator
 from gpuidx.simulation.messages import EncodedFrame, encode
 from gpuidx.simulation.serve import ServeSettings, serve
@@ -60,6 +60,12 @@ class SimulateOptions(ServeSettings, FrameSettings):
     write_cell: Optional[str] = option(  # noqa: UP045
         None, group=WRITING, metavar="FILE", help="write the cell that is used"
     )
+    mask: Optional[str] = option(  # noqa: UP045
+        None,
+        group=WRITING,
+        metavar="FILE",
+        help="write the bad pixels as HDF5 mask; the built-in geometry names it",
+    )
     distinct: int = option(
         0, group=SERVING, metavar="N",
         help="make so many different frames before serving, then send them in turn; 0: as --memory allows",
@@ -77,6 +83,9 @@ class SimulateOptions(ServeSettings, FrameSettings):
             raise OptionError(
                 f"--frames is {self.frames}; it must be at least 1, or 0 to serve until stopped"
             )
+        for name, least in (("rate", 0), ("distinct", 0), ("memory", 1), ("subscribers", 0), ("queue", 1)):
+            if not getattr(self, name) >= least:
+                raise OptionError(f"--{name} is {getattr(self, name):g}; it must be at least {least}")
         if self.size < 64 or self.size % 2:
             raise OptionError(f"--size is {self.size}; it is an even number, at least 64")
 
@@ -92,10 +101,15 @@ def main(argv: Sequence[str]) -> int:
     options = parse(SimulateOptions, argv, "gpuidx simulate", DESCRIPTION)
     geometry, cell = _inputs(options)
     simulator = Simulator(geometry, cell, options, _orientations(options))
-    if options.serve != "none":
-        _serve(simulator, options)
-    else:
-        _write(simulator, options)
+    try:
+        if options.mask is not None:
+            write_mask(simulator.bad, Path(options.mask))
+        if options.serve != "none":
+            _serve(simulator, options)
+        else:
+            _write(simulator, options)
+    except OSError as error:
+        raise StreamError(f"{error.filename or 'output'} cannot be written: {error}") from error
     return 0
 
 
@@ -105,7 +119,8 @@ def _inputs(options: SimulateOptions) -> tuple[Geometry, UnitCell]:
         geometry = read_geometry(options.geometry)
         geometry_text = geometry.text
     else:
-        geometry_text = default_geometry(options.size, "hdf5" if options.output else "msgpack")
+        form = "hdf5" if options.output else "msgpack"
+        geometry_text = default_geometry(options.size, form, options.mask)
         geometry = parse_geometry(geometry_text, "built-in geometry")
     if options.pdb is not None:
         cell, cell_text = read_cell(options.pdb), Path(options.pdb).read_text()

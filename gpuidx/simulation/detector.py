@@ -7,6 +7,9 @@ PIXELS_PER_METRE = 13333.3
 GAP = 8
 """Pixels between the four panels."""
 
+MASK_PATH = "/mask"
+"""Where a mask lies in its file."""
+
 LYSOZYME = """CrystFEL unit cell file version 1.0
 
 lattice_type = tetragonal
@@ -49,7 +52,7 @@ _TURNS = ((0.0012, 0.0), (-0.0008, 0.002), (0.0004, -0.003), (-0.0015, 0.001))
 """Of each panel: rotation about the beam, and tilt of its fast axis out of the plane, rad."""
 
 
-def default_geometry(n: int = 1024, form: str = "msgpack") -> str:
+def default_geometry(n: int = 1024, form: str = "msgpack", mask: str | None = None) -> str:
     """Text of a geometry file: a detector of *n* × *n* pixels of 75 µm in four panels.
 
     Parameters
@@ -58,6 +61,8 @@ def default_geometry(n: int = 1024, form: str = "msgpack") -> str:
         Pixels along a side of the data array, even.
     form
         ``"msgpack"``: keys as OM sends them, and a peak list; ``"hdf5"``: many frames in one file.
+    mask
+        File of a pixel mask, 1 = bad, as `gpuidx.simulation.files.write_mask` makes it; none if None.
     """
     half = n // 2
     if form == "msgpack":
@@ -70,6 +75,8 @@ def default_geometry(n: int = 1024, form: str = "msgpack") -> str:
             "data": "/entry/data",
         }
         dims = "dim0 = %\ndim1 = ss\ndim2 = fs"
+    if mask is not None:
+        dims += f"\nmask0_file = {mask}\nmask0_data = {MASK_PATH}\nmask0_badbits = 1"
     text = _TOP.format(res=PIXELS_PER_METRE, dims=dims, hole=n // 64, **names)
     for number, (turn, tilt) in enumerate(_TURNS):
         column, row = number % 2, number // 2

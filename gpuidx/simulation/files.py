@@ -7,9 +7,11 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from gpuidx.errors import GeometryError
 from gpuidx.geometry.detector import Geometry
+from gpuidx.simulation.detector import MASK_PATH
 from gpuidx.simulation.frames import SimulatedFrame
 
 
@@ -55,6 +57,12 @@ def write_frames(
     listed = "".join(f"{file.resolve()}\n" for file in files)  # whole paths: good from any folder
     prefix.with_name(prefix.name + ".lst").write_text(listed)
     return files
+
+
+def write_mask(bad: NDArray[np.bool_], path: Path) -> None:
+    """Write a mask as big as the slab, 1 = bad, for ``mask0_file`` of a geometry."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset(MASK_PATH, data=bad.astype(np.uint8), compression="gzip")
 
 
 def _is_stacked(geometry: Geometry) -> bool:

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Messages over real sockets on loopback."""
+
+import queue
+import threading
+import time
+from contextlib import contextmanager
+
+import msgpack
+import pytest
+import zmq
+
+from gpuidx.errors import OptionError, SourceError
+from gpuidx.simulation.messages import EncodedFrame
+from gpuidx.simulation.serve import ServeSettings, serve
+
+WAIT_MS = 10_000
+
+
+def made_messages(n=3):
+    messages = []
+    for i in range(n):
+        data = bytearray(msgpack.packb({"truth_id": i}))
+        data[0] = 0x82
+        data += msgpack.packb("frame_number") + b"\xcf" + bytes(8)
+        messages.append(EncodedFrame(data, len(data) - 8))
+    return messages
+
+
+class Running:
+    """A server in a thread."""
+
+    def __init__(self, n_frame, **settings):
+        self.stop = threading.Event()
+        self.report = None
+        self._address = queue.Queue()
+        arguments = (made_messages(), n_frame, ServeSettings(**settings), self._address.put, self.stop)
+        self._thread = threading.Thread(target=self._run, args=arguments)
+        self._thread.start()
+        self.address = self._address.get(timeout=10)
+
+    def _run(self, *arguments):
+        self.report = serve(*arguments)
+
+    def ended(self):
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+        return self.report
+
+
+@contextmanager
+def running(n_frame, kind, *topics, **settings):
+    """A server, and a client socket that is connected to it."""
+    server = Running(n_frame, **settings)
+    try:
+        with zmq.Context() as context, context.socket(kind) as socket:
+            socket.linger = 0
+            socket.rcvtimeo = WAIT_MS
+            for topic in topics:
+                socket.subscribe(topic)
+            socket.connect(server.address)
+            yield server, socket
+    finally:
+        server.stop.set()
+        server.ended()
+
+
+def ask(socket, request=b"next"):
+    socket.send(request)
+    return msgpack.unpackb(socket.recv())
+
+
+@pytest.mark.parametrize("kind", ["rep", "router"])
+def test_answers_requests_and_begins_again_behind_the_last_frame(kind):
+    with running(7, zmq.REQ, serve=kind) as (server, socket):
+        answers = [ask(socket) for _ in range(7)]
+        report = server.ended()
+    assert [answer["frame_number"] for answer in answers] == list(range(7))
+    assert [answer["truth_id"] for answer in answers] == [0, 1, 2, 0, 1, 2, 0]
+    assert (report.sent, report.refused) == (7, 0)
+
+
+def test_router_answers_as_om_does():
+    with running(2, zmq.REQ, serve="router") as (server, socket):
+        socket.send(b"something")
+        assert socket.recv() == b"What?"
+        assert ask(socket)["frame_number"] == 0
+        assert ask(socket)["frame_number"] == 1
+        assert server.ended().refused == 1
+
+
+def test_router_answers_the_oldest_request_first():
+    with running(2, zmq.DEALER, serve="router") as (_, socket):
+        for name in (b"a", b"b"):
+            socket.send_multipart([name, b"", b"next"])
+        answers = [socket.recv_multipart() for _ in range(2)]
+    assert [answer[:2] for answer in answers] == [[b"a", b""], [b"b", b""]]
+    assert [msgpack.unpackb(answer[2])["frame_number"] for answer in answers] == [0, 1]
+
+
+def test_publishes_to_everybody_once_they_are_there():
+    with running(5, zmq.SUB, b"", serve="pub", subscribers=2) as (server, first):
+        context = zmq.Context()
+        with context, context.socket(zmq.SUB) as second:
+            second.linger = 0
+            second.rcvtimeo = WAIT_MS
+            second.subscribe(b"")
+            second.connect(server.address)
+            for socket in (first, second):
+                numbers = [msgpack.unpackb(socket.recv())["frame_number"] for _ in range(5)]
+                assert numbers == [0, 1, 2, 3, 4]
+        assert server.ended().sent == 5
+
+
+def test_tag_is_a_part_of_its_own():
+    with running(2, zmq.SUB, b"fra", serve="pub", tag="frames") as (_, socket):
+        tag, data = socket.recv_multipart()
+    assert tag == b"frames"
+    assert msgpack.unpackb(data) == {"truth_id": 0, "frame_number": 0}
+
+
+def test_tag_is_glued_to_the_message():
+    with running(2, zmq.SUB, b"frames", serve="pub", tag="frames", tag_form="glued") as (_, socket):
+        (data,) = socket.recv_multipart()
+    assert data[:6] == b"frames"
+    assert msgpack.unpackb(data[6:]) == {"truth_id": 0, "frame_number": 0}
+
+
+@pytest.mark.parametrize("kind", ["rep", "router", "pub"])
+def test_rate_is_kept(kind):
+    socket_kind, topics = (zmq.SUB, [b""]) if kind == "pub" else (zmq.REQ, [])
+    with running(21, socket_kind, *topics, serve=kind, rate=100.0) as (server, socket):
+        began = time.monotonic()
+        for _ in range(21):
+            if kind == "pub":
+                socket.recv()
+            else:
+                ask(socket)
+        assert time.monotonic() - began >= 0.19
+        assert server.ended().seconds >= 0.19
+
+
+@pytest.mark.parametrize("kind", ["rep", "router", "pub"])
+def test_stops_when_it_is_told(kind):
+    server = Running(0, serve=kind)
+    server.stop.set()
+    assert server.ended().sent == 0
+
+
+def test_serves_without_end_if_asked():
+    with running(0, zmq.REQ, serve="rep") as (server, socket):
+        assert [ask(socket)["frame_number"] for _ in range(50)] == list(range(50))
+        server.stop.set()
+        assert server.ended().sent == 50
+
+
+def test_address_that_cannot_be_used():
+    stop = threading.Event()
+    with pytest.raises(OptionError, match="cannot serve at nonsense"):
+        serve(made_messages(), 1, ServeSettings(serve="rep", bind="nonsense"), print, stop)
+    with zmq.Context() as context, context.socket(zmq.REP) as socket:
+        port = socket.bind_to_random_port("tcp://127.0.0.1")
+        with pytest.raises(SourceError, match="Address already in use"):
+            serve(made_messages(), 1, ServeSettings(serve="pub", bind=f"tcp://127.0.0.1:{port}"), print, stop)
