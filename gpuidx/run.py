@@ -21,6 +21,7 @@ from gpuidx.flow.accounts import CRASHED, DROPPED, REJECTED, Accounts
 from gpuidx.flow.children import Answer, Crash, Pool
 from gpuidx.flow.forkserver import start_forkserver, stop_forkserver
 from gpuidx.flow.output import Output
+from gpuidx.flow.platform import allow_open_files
 from gpuidx.flow.slots import Slots
 from gpuidx.flow.stop import Stop
 from gpuidx.geometry import Geometry, read_geometry
@@ -137,6 +138,8 @@ class Run:
             self._closing = closing.pop_all()
 
     def __enter__(self) -> "Run":
+        options = self.options
+        allow_open_files(100 + 2 * options.jobs + 5 * options.zmq_requests)
         with self._closing:
             with _patience():
                 self.pool.open(self.poller)

@@ -90,8 +90,8 @@ def reference(folder: Path, words: list[str]) -> list[dict[str, float]] | None:
     if program is None:
         return None
     command = [
-        program, "-i", str(folder / "bench.lst"), "-g", str(folder / "bench.geom"), "-o", str(folder / "ref.stream"),
-        "-p", str(folder / "bench.cell"), "-j", "1", "--profile", *PEAK_OPTIONS, *words,
+        program, "-i", str(folder / "bench.lst"), "-g", str(folder / "bench.geom"),
+        "-o", str(folder / "ref.stream"), "-p", str(folder / "bench.cell"), "-j", "1", "--profile", *PEAK_OPTIONS, *words,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
     frames = [line for line in done.stdout.splitlines() if "(process-image" in line]

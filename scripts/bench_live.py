@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The whole over ZeroMQ at -j1: CPU time of each process per frame, beside indexamajig; starts and restarts."""
+"""The whole over ZeroMQ at -j1: CPU time per frame, beside indexamajig; the start, and restarts."""
 
 import argparse
 import os
@@ -125,13 +125,14 @@ def hits(folder: Path, n_frame: int) -> None:
     ]
     endpoint = f"ipc://{folder}/bench.sock"
     common = [
-        f"--zmq-input={endpoint}", "--zmq-request=next", "--data-format=msgpack", "-g", str(folder / "message.geom"),
-        "-p", str(folder / "bench.cell"), "-j", "1", *PEAK_OPTIONS,
+        f"--zmq-input={endpoint}", "--zmq-request=next", "--data-format=msgpack",
+        "-g", str(folder / "message.geom"), "-p", str(folder / "bench.cell"), "-j", "1", *PEAK_OPTIONS,
     ]  # fmt: skip
     with Replies(messages, endpoint) as server:
         ours = measure(_ours(common, folder), folder / "ours.stream", server, n_frame + WARM)
         print(
-            f"\nA whole 4M hit over ZeroMQ, -j1, CPU time; {ours.indexed} of {n_frame + WARM} indexed; {load()}"
+            f"\nA whole 4M hit over ZeroMQ, -j1, CPU time; {ours.indexed} of {n_frame + WARM} indexed; "
+            f"{load()}"
         )
         header()
         for name, words, goals in (
