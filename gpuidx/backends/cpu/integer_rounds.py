@@ -33,7 +33,7 @@ GUESS = 0.8
 """Share of the expected distance from mean to limit at which pixels are listed."""
 SPARSE = 0.05
 """Photons per pixel below which every pixel that is not zero is listed."""
-LIST_ALL = np.float32(1)
+LIST_ALL = 1
 """The upper guess of such a ring: what is not listed is zero."""
 UNKNOWN = 1e30
 
@@ -52,15 +52,15 @@ class Totals(NamedTuple):
 
 
 class Guess(NamedTuple):
-    """Of each ring: values from *upper* on and down from *lower* are listed; whole numbers, (ring,)."""
+    """Of each ring: values from *upper* on and down from *lower* are listed; (ring,)."""
 
-    upper: NDArray[np.float32]
-    lower: NDArray[np.float32]
+    upper: NDArray[np.int16]
+    lower: NDArray[np.int16]
 
     @classmethod
     def of(cls, n_ring: int) -> "Guess":
         """Room for that many rings."""
-        return cls(np.empty(n_ring, np.float32), np.empty(n_ring, np.float32))
+        return cls(np.empty(n_ring, np.int16), np.empty(n_ring, np.int16))
 
 
 class Listed(NamedTuple):
@@ -146,7 +146,7 @@ def guess_limits(totals: Totals, clip: Clip, guess: Guess) -> int:
         least_spread = min(
             np.min(spread[number : number + 2 * NEIGHBOURS + 1]), np.sqrt(max(least_mean, 0.0))
         )
-        guess.upper[number], guess.lower[number] = np.float32(WORD_VALUES), np.float32(-1)
+        guess.upper[number], guess.lower[number] = WORD_VALUES, -1
         if totals.n[number] == 0:
             continue
         if least_mean < SPARSE:
@@ -157,7 +157,7 @@ def guess_limits(totals: Totals, clip: Clip, guess: Guess) -> int:
         if upper < WORD_VALUES:
             guess.upper[number] = upper
         if least_mean > reach:
-            guess.lower[number] = np.floor(least_mean - reach)
+            guess.lower[number] = min(np.floor(least_mean - reach), WORD_VALUES - 1)
     return n_broad
 
 

@@ -30,7 +30,7 @@ from gpuidx.backends.cpu.integer_rounds import (
     guess_limits,
     total_up,
 )
-from gpuidx.backends.cpu.tiles import ALL_GOOD, EMPTY, TILE, lowest_ahead, make_tiles
+from gpuidx.backends.cpu.tiles import ALL_GOOD, EMPTY, TILE, Tiles, least_of_tile, make_tiles, range_table
 from gpuidx.backends.rings import MASKED, Rings
 from gpuidx.backends.values import LARGEST, Rules, value_of
 from gpuidx.jit import jit
@@ -103,10 +103,7 @@ class PackedSums:
         n_broad = guess_limits(self.totals, self.clip, self.guess)
         if n_broad > len(image) // 8:
             return None
-        n_listed = _list_outliers(
-            image, rings.ring, tiles.kind, tiles.first_ring, tiles.last_ring, self.low, self.high, self.guess,
-            listed, n_wide,
-        )  # fmt: skip
+        n_listed = _list_outliers(image, rings.ring, tiles, self.low, self.high, self.guess, listed, n_wide)
         if n_listed < 0:
             return None
         clip_rings(self.totals, self.guess, listed, self.clip, self.in_order, self.mean, self.upper)
@@ -243,9 +240,7 @@ def _add_mixed(
 def _list_outliers(
     image: NDArray[Any],
     ring: NDArray[np.uint16],
-    kind: NDArray[np.uint8],
-    first_ring: NDArray[np.uint16],
-    last_ring: NDArray[np.uint16],
+    tiles: Tiles,
     low: NDArray[np.int16],
     high: NDArray[np.int16],
     guess: Guess,
@@ -253,24 +248,20 @@ def _list_outliers(
     n_listed: int,
 ) -> int:
     """Step 3: list the pixels beyond the guessed limits of their rings; -1 if the list is full."""
-    upper_ahead, lower_ahead = np.empty_like(guess.upper), np.empty_like(guess.lower)
-    lowest_ahead(guess.upper, upper_ahead)
-    lowest_ahead(-guess.lower, lower_ahead)
+    uppers, negative_lowers = range_table(guess.upper), range_table(-guess.lower)
     least_upper, greatest_lower = np.min(guess.upper), np.max(guess.lower)
-    for tile in range(len(kind)):
-        if kind[tile] == EMPTY or (high[tile] < least_upper and low[tile] > greatest_lower):
+    for tile_ in range(len(tiles.kind)):
+        tile = U(tile_)
+        # few tiles pass limits that hold for all rings; tiles without any value never do
+        if high[tile] < least_upper and low[tile] > greatest_lower:
             continue
-        begin = first_ring[tile]
-        # a tile that spans more rings (two panels meet) is always looked at
-        if (
-            last_ring[tile] - begin < TILE
-            and high[tile] < upper_ahead[begin]
-            and low[tile] > -lower_ahead[begin]
+        if high[tile] < least_of_tile(uppers, tiles, tile) and -low[tile] < least_of_tile(
+            negative_lowers, tiles, tile
         ):
             continue
         if n_listed + TILE > len(listed.pixel):
             return -1
-        first = U(tile) * U(TILE)
+        first = tile * U(TILE)
         for pixel in range(first, min(U(len(ring)), first + U(TILE))):
             number = ring[pixel]
             value = np.int64(image[pixel])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.backends.cpu.clipping import Clip, clip_in_order
-from gpuidx.backends.cpu.tiles import EMPTY, TILE, lowest_ahead, make_tiles
+from gpuidx.backends.cpu.tiles import EMPTY, TILE, Tiles, least_of_tile, make_tiles, range_table
 from gpuidx.backends.rings import MASKED, SAMPLE, Rings, radius_of
 from gpuidx.backends.values import Rules, value_of
 from gpuidx.jit import jit
@@ -52,10 +52,7 @@ class SampledSums:
         """
         _clip_sample(image, self.sample, self.rules, self.clip, self.mean, self.upper)
         while True:
-            n = _find_above(
-                image, self.rings.ring, self.tiles.kind, self.tiles.first_ring, self.tiles.last_ring,
-                self.upper, self.rules, self.found,
-            )  # fmt: skip
+            n = _find_above(image, self.rings.ring, self.tiles, self.upper, self.rules, self.found)
             if n <= len(self.found):
                 return self.found[:n].copy()
             self.found = np.empty(2 * n, np.int32)
@@ -166,26 +163,20 @@ def _clip_sample(
 def _find_above(
     image: NDArray[Any],
     ring: NDArray[np.uint16],
-    kind: NDArray[np.uint8],
-    first_ring: NDArray[np.uint16],
-    last_ring: NDArray[np.uint16],
+    tiles: Tiles,
     upper: NDArray[np.float32],
     rules: Rules,
     found: NDArray[np.int32],
 ) -> int:
     """Usable pixels above their ring's limit into *found*: their number, even if it is too short."""
-    upper_ahead = np.empty_like(upper)
-    lowest_ahead(upper, upper_ahead)
-    least = np.min(upper)
+    uppers = range_table(upper)
     n_found = 0
-    for tile in range(len(kind)):
-        if kind[tile] == EMPTY:
+    for tile_ in range(len(tiles.kind)):
+        tile = U(tile_)
+        if tiles.kind[tile] == EMPTY:
             continue
-        begin = first_ring[tile]
-        # a tile that spans more rings (two panels meet) is held against the least limit of all
-        limit = upper_ahead[begin] if last_ring[tile] - begin < TILE else least
-        first, end = U(tile) * U(TILE), min(U(len(image)), U(tile + 1) * U(TILE))
-        if not _any_above(image, first, end, limit):
+        first, end = tile * U(TILE), min(U(len(image)), (tile + U(1)) * U(TILE))
+        if not _any_above(image, first, end, least_of_tile(uppers, tiles, tile)):
             continue
         for pixel in range(first, end):
             number = ring[pixel]

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ways to the statistics against a plain float32 reference, to the last bit; and the sample drawn."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from backends import peakfinder8_reference as reference
+from backends.peakfinder8_cases import Case, FixedMasks, make_frame, make_geometry, make_panel, small_case
+
+from gpuidx.backends.cpu import sampled
+from gpuidx.backends.cpu.growth import FS, HIGHEST, INTENSITY, N_COLUMN, PANEL, SS, Criteria
+from gpuidx.backends.cpu.peakfinder8 import PeakFinder, Search
+from gpuidx.backends.rings import make_rings
+from gpuidx.backends.values import float32_rules
+from gpuidx.options import PeakOptions
+
+FIRST = 200  # other frames than those with frozen peaks
+NO_MAP = np.empty(0, np.float32)
+
+
+def make_search(case: Case, use_packed: bool) -> Search:
+    options = dataclasses.replace(case.options, peakfinder8_fast=False)
+    rings = make_rings(
+        case.frame.detector, case.geometry.slab_shape, case.masks.bad, options.min_res, options.max_res
+    )
+    return Search(rings, float32_rules(case.masks.rules), options, use_packed=use_packed)
+
+
+def found_by(search: Search, case: Case) -> list[tuple[float, ...]]:
+    options = case.options
+    criteria = Criteria(
+        np.float32(options.min_snr), options.min_pix_count, options.max_pix_count, options.local_bg_radius
+    )
+    found = search.peaks(case.image.reshape(-1), criteria, NO_MAP, np.empty((9999, N_COLUMN), np.float32))
+    return [tuple(row) for row in found[:, [PANEL, FS, SS, INTENSITY, HIGHEST]]]
+
+
+def assert_same(case: Case, use_packed: bool) -> Search:
+    mean, upper, peaks = reference.search(
+        case.image, case.frame.detector, case.masks.bad, case.masks.rules, case.options
+    )
+    search = make_search(case, use_packed)
+    found = found_by(search, case)
+    _, sums = search.statistics(case.image.reshape(-1))
+    assert sums.mean.tobytes() == mean.astype(np.float32).tobytes()
+    assert sums.upper.tobytes() == upper.astype(np.float32).tobytes()
+    assert found == peaks
+    assert not search.taken.any()
+    return search
+
+
+@pytest.mark.parametrize("number", range(FIRST, FIRST + 60))
+def test_both_ways_give_the_bits_of_the_reference(number: int) -> None:
+    case = small_case(number)
+    assert_same(case, use_packed=False)
+    assert_same(case, use_packed=True)
+
+
+def test_the_way_of_photon_counts_is_taken_where_it_can_be() -> None:
+    ways = []
+    for number in range(FIRST, FIRST + 60):
+        case = small_case(number)
+        search = make_search(case, use_packed=True)
+        search.statistics(case.image.reshape(-1))
+        ways.append(search.way)
+    assert ways.count("packed") >= 15
+    assert ways.count("lanes") >= 15
+
+
+def photon_case(image: np.ndarray, **options) -> Case:
+    """One panel about the beam, photon counts."""
+    height, width = image.shape
+    geometry = make_geometry(
+        [make_panel("p0", (0, 0, width, height), (-width / 2 + 0.3, -height / 2 - 0.4))], image.shape
+    )
+    chosen = PeakOptions(peaks="peakfinder8", **options)
+    return Case(geometry, make_frame(geometry, image), chosen, FixedMasks(geometry))
+
+
+def counts(mean: float, seed: int, size: int = 200) -> np.ndarray:
+    return np.random.default_rng(seed).poisson(mean, (size, size)).astype(np.int32)
+
+
+@pytest.mark.parametrize("mean", [0.001, 0.01, 0.06, 0.3, 2.0, 25.0])
+@pytest.mark.parametrize("height", [0, 30, 3000, 200000])
+def test_packed_sums_are_exact_for_any_mean_and_height_of_spots(mean: float, height: int) -> None:
+    image = counts(mean, seed=height + 1)
+    spots = np.random.default_rng(5).integers(2, 198, (40, 2))
+    image[spots[:, 0], spots[:, 1]] += height
+    case = photon_case(image, threshold=3.0, min_snr=4.0, min_pix_count=1)
+    assert assert_same(case, use_packed=True).way == "packed"
+
+
+def test_strong_spots_leave_nearly_all_rings_to_the_packed_sums() -> None:
+    image = counts(2.0, seed=1, size=500)
+    spots = np.random.default_rng(5).integers(2, 498, (60, 2))
+    image[spots[:, 0], spots[:, 1]] += 20000  # their squares are far above 2²⁴
+    search = assert_same(photon_case(image, threshold=10.0, min_snr=5.0, min_pix_count=1), use_packed=True)
+    assert search.way == "packed"
+    _, sums = search.statistics(image.reshape(-1))
+    assert sums.n_redone < image.size // 100
+
+
+def test_a_ring_whose_pixels_are_all_alike_but_one_is_right() -> None:
+    image = np.zeros((120, 120), np.int32)
+    image[60, 100] = 1
+    image[20:22, 30] = 7
+    for threshold in (-1.0, 0.0, 1.0, 5.0):
+        assert_same(photon_case(image, threshold=threshold, min_snr=3.0, min_pix_count=1), use_packed=True)
+
+
+@pytest.mark.parametrize("dtype", ["u2", "i2", "u4", "i4"])
+def test_values_about_the_bounds_of_the_packed_sums_are_right(dtype: str) -> None:
+    image = counts(3.0, seed=3)
+    choice = [255, 256, 257, 4095, 4096, 32767]
+    spots = np.random.default_rng(6).integers(2, 198, (24, 2))
+    image[spots[:, 0], spots[:, 1]] = np.resize(choice, 24)
+    case = photon_case(image.astype(dtype), threshold=10.0, min_snr=5.0, min_pix_count=1)
+    assert assert_same(case, use_packed=True).way == "packed"
+
+
+def test_a_few_negative_pixels_cost_only_their_rings() -> None:
+    image = counts(3.0, seed=4)
+    image[50, 60], image[120, 130], image[121, 131] = -7, -2_000_000_000, 2_000_000_000
+    search = assert_same(photon_case(image, threshold=10.0, min_snr=5.0, min_pix_count=1), use_packed=True)
+    assert search.way == "packed"
+
+
+def test_many_candidates_do_not_overflow_the_list_of_the_lanes() -> None:
+    case = photon_case(counts(20.0, seed=7), threshold=0.0, min_snr=1.0, min_pix_count=1)
+    search = make_search(case, use_packed=False)
+    expected, sums = search.statistics(case.image.reshape(-1))
+    assert len(expected) > 1000
+    sums.found = np.empty(10, np.int32)
+    candidates, _ = search.statistics(case.image.reshape(-1))
+    assert candidates.tolist() == expected.tolist()
+
+
+def test_rings_up_to_the_size_of_the_sample_are_used_whole() -> None:
+    image = counts(3.0, seed=8, size=24)
+    image[5, 5], image[18, 9] = 300, 400
+    case = photon_case(image, threshold=10.0, min_snr=3.0, min_pix_count=1)
+    whole = PeakFinder(case.geometry, case.options, case.masks).find(case.frame)
+    fast = dataclasses.replace(case.options, peakfinder8_fast=True)
+    sample = PeakFinder(case.geometry, fast, case.masks).find(case.frame)
+    assert len(whole) == 2
+    assert sample.fs.tolist() == whole.fs.tolist()
+    assert sample.intensity.tolist() == whole.intensity.tolist()
+
+
+def test_the_sample_is_drawn_by_the_numbers_of_glibc() -> None:
+    state = sampled._first_state()
+    for calls in range(sampled.WARM_UP):
+        sampled._next_random(state, calls)
+    numbers = [int(sampled._next_random(state, sampled.WARM_UP + k)) >> 1 for k in range(4)]
+    assert numbers == [1804289383, 846930886, 1681692777, 1714636915]
