@@ -26,7 +26,7 @@ _OLD_MASK = {
     "mask_bad": "mask0_badbits",
 }
 _DIMENSION = re.compile(r"dim[ \t\n\v\f\r]*\+?([0-9]+)", re.ASCII)
-_NEGATIVE = re.compile(r"-[0-9]+", re.ASCII)
+_NO_INDEX = re.compile(r"-[0-9]+|[0-9]{10,}", re.ASCII)
 _FIXED_INDEX = re.compile(r"[0-9]{0,9}", re.ASCII)
 
 
@@ -220,8 +220,8 @@ def _set_dimension(panel: PanelDraft, statement: Statement, warnings: Remarks) -
     elif _FIXED_INDEX.fullmatch(value):
         panel.dims[int(found[1])] = int(value or 0)
         panel.lines["dims"] = statement.line
-    elif _NEGATIVE.fullmatch(value):  # CrystFEL's codes for fs, ss and so on
-        raise Refused(f"{quoted(statement)} is below 0; expected fs, ss, % or a number from 0")
+    elif _NO_INDEX.fullmatch(value):  # CrystFEL takes some of them for its codes of fs, ss and so on
+        raise Refused(f"{quoted(statement)} is no index; expected fs, ss, % or a number from 0")
     else:
         text = f"{quoted(statement)} has no effect; expected fs, ss, % or a number from 0"
         warnings.add(statement.line, text, f"dim value {value}")

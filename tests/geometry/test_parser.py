@@ -140,7 +140,8 @@ def test_dimensions(lines, dims):
         ("dim1 = ss\ndim0 = fs\n", "fs has a lower dimension than ss"),
         ("dim0 = %\n", "its dimensions lack fs or ss"),
         ("dim3 = 1\n", "dim3 is given but dim2 is not"),
-        ("dim2 = -1\n", "t.geom:1: dim2 = '-1' is below 0"),
+        ("dim2 = -1\n", "t.geom:1: dim2 = '-1' is no index"),
+        ("dim2 = 99999999999\n", "t.geom:1: dim2 = '99999999999' is no index"),
     ],
 )
 def test_useless_dimensions_are_refused(lines, text):
