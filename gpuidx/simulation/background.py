@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gpuidx.geometry.detector import Detector
 from gpuidx.jit import jit
-from gpuidx.simulation.crystal import mixed
+from gpuidx.simulation.structure import mixed
 
 N_LEVEL = 512
 GUIDE_BITS = 8

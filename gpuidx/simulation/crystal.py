@@ -15,14 +15,12 @@ from gpuidx.cell import UnitCell, real_axes
 from gpuidx.errors import CellFileError
 from gpuidx.geometry.detector import Detector
 from gpuidx.jit import jit
-from gpuidx.lattice import PRIMITIVE, rotations
+from gpuidx.lattice import PRIMITIVE
 from gpuidx.simulation.settings import CrystalSettings
+from gpuidx.simulation.structure import operators_of, structure_factors
 
 GAUSSIAN_CUT = 3.0
 """Profile radii beyond which a Gaussian reciprocal-lattice point gives nothing."""
-
-SAME_METRIC = 1e-4
-"""Relative difference of lengths below which a rotation of the cell is one of its lattice."""
 
 SPOT_LIMIT = 50000
 """Reflections of one crystal in one frame; more are an error in the settings."""
@@ -56,14 +54,6 @@ class Spots:
 
     def __len__(self) -> int:
         return len(self.panel)
-
-
-@jit
-def mixed(state: Any) -> Any:
-    """Scramble 64 bits (the output function of SplitMix64; Steele, Lea, Flood 2014)."""
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
 
 
 @jit
@@ -127,38 +117,6 @@ def allowed(h: int, k: int, ell: int, primitive: Any) -> bool:
     return True
 
 
-@jit
-def structure_factors(hkl: Any, operators: Any, seed: Any) -> Any:
-    """Squared structure factors without fall-off: acentric Wilson statistics, mean 1; (spot,).
-
-    A number depends only on the class of hkl under *operators* and inversion, and on the seed
-    (Wilson 1949: the intensities of acentric reflections are distributed exponentially).
-
-    Parameters
-    ----------
-    hkl : (spot, 3) int32
-    operators : (operator, 3, 3) int64
-        hkl as a row times one of them is an equivalent reflection.
-    seed
-        uint64.
-    """
-    out = np.empty(len(hkl))
-    for i in range(len(hkl)):
-        key = np.int64(-(1 << 62))
-        for operator in range(len(operators)):
-            code = np.int64(0)
-            for column in range(3):
-                index = np.int64(0)
-                for row in range(3):
-                    index += np.int64(hkl[i, row]) * operators[operator, row, column]
-                code = code * 4096 + index
-            key = max(key, abs(code))
-        bits = mixed(mixed(np.uint64(key) + np.uint64(0x9E3779B97F4A7C15)) ^ seed)
-        uniform = (np.float64(bits >> np.uint64(11)) + 0.5) / 9007199254740992.0
-        out[i] = -math.log(uniform)
-    return out
-
-
 class Crystals:
     """Everything about a crystal form that no frame changes.
 
@@ -181,7 +139,7 @@ class Crystals:
         self._settings = settings
         self._axes = real_axes(cell.parameters)
         self._primitive = np.ascontiguousarray(PRIMITIVE[cell.centering], np.float64)
-        self._operators = _operators(self._axes, settings.symmetry)
+        self._operators = operators_of(self._axes, settings.symmetry)
         self._seed = np.uint64(settings.structure_seed)
 
     def random(self, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -189,6 +147,18 @@ class Crystals:
         recip = np.asarray(np.linalg.inv(self._axes @ random_rotation(rng).T).T, np.float64)
         spread = self._settings.cell_spread
         return recip / (1.0 + spread * rng.standard_normal()) if spread else recip
+
+    def intensities(self, hkl: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Mean photons of whole reflections of a crystal of scale 1; (spot,).
+
+        Parameters
+        ----------
+        hkl : (spot, 3)
+        """
+        q = hkl @ np.linalg.inv(self._axes).T
+        fall = np.exp(-0.5 * self._settings.b_factor * (q**2).sum(axis=1))
+        factors = structure_factors(hkl, self._operators, self._seed)
+        return np.asarray(self._settings.photons * factors * fall, np.float64)
 
     def spots(
         self,
@@ -235,15 +205,12 @@ class Crystals:
         panel, fs, ss = on_panels(ray, detector)
         seen = (panel >= 0) & (partiality > 0.0)
         hkl = found[seen, :3].astype(np.int32)
-        whole = structure_factors(hkl, self._operators, self._seed) * np.exp(
-            -0.5 * s.b_factor * (q[seen] ** 2).sum(axis=1)
-        )
         return Spots(
             hkl=hkl,
             panel=panel[seen],
             fs=fs[seen],
             ss=ss[seen],
-            photons=scale * s.photons * whole * partiality[seen],
+            photons=scale * self.intensities(hkl) * partiality[seen],
             partiality=partiality[seen],
             counts=np.zeros(len(hkl), np.int64),
         )
@@ -300,13 +267,3 @@ def random_rotation(rng: np.random.Generator) -> NDArray[np.float64]:
             [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
         ]
     )
-
-
-def _operators(axes: NDArray[np.float64], symmetry: str) -> NDArray[np.int64]:
-    """Matrices that carry hkl (a row) to reflections of equal intensity; inversion apart."""
-    if symmetry == "lattice":
-        M = rotations(axes, SAME_METRIC)
-        known = {m.tobytes() for m in M}
-        if all((m @ n).tobytes() in known for m in M for n in M):  # else the cell is not reduced
-            return np.ascontiguousarray(M.transpose(0, 2, 1), np.int64)
-    return np.eye(3, dtype=np.int64)[None]
