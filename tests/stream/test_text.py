@@ -36,7 +36,7 @@ def written(value: float, decimals: int, width: int) -> str | None:
     return None if end == REFUSED else buffer[:end].tobytes().decode()
 
 
-@settings(max_examples=2000, deadline=None)  # the first call compiles
+@settings(max_examples=500, deadline=None)  # the first call compiles
 @given(
     small | halves | neighbours | st.floats(-LARGEST, LARGEST, exclude_min=True, exclude_max=True), any_width
 )
