@@ -30,3 +30,7 @@ def test_images_have_two_dimensions():
     assert problem == "panel a: streamed images are two-dimensional, but its data are %, ss, fs"
     (problem,) = streaming_problems(read("dim2 = 3\n" + TWO))
     assert problem.endswith("its data are ss, fs, 3")
+
+
+def test_dimensions_do_not_matter_where_images_are_not_read():
+    assert streaming_problems(read("dim2 = 3\n" + TWO), read_images=False) == []
