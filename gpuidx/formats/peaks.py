@@ -137,9 +137,10 @@ class PeakReader:
         panel : (peak,)
             Number of the panel; None to find it by position.
         """
+        fs, ss, intensity = _rounded(fs + self.shift), _rounded(ss + self.shift), _rounded(intensity)
         good = np.isfinite(fs) & np.isfinite(ss) & np.isfinite(intensity)
         self._note("peaks that are not finite, dropped", int(len(good) - good.sum()))
-        fs, ss, intensity = fs[good] + self.shift, ss[good] + self.shift, intensity[good]
+        fs, ss, intensity = fs[good], ss[good], intensity[good]
         panel, n_panel = self._matches(fs, ss, panel[good] if panel is not None else None)
         self._note("peaks outside all panels, dropped", int((n_panel == 0).sum()))
         self._note("peaks in several panels, dropped", int((n_panel > 1).sum()))
@@ -171,3 +172,9 @@ class PeakReader:
     def _note(self, what: str, count: int) -> None:
         if count:
             self.notes[what] += count
+
+
+def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values rounded to float32, as CrystFEL holds positions and intensities that were sent along."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32).astype(np.float64)

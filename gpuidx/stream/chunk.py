@@ -17,6 +17,7 @@ from gpuidx.errors import Rejected
 from gpuidx.geometry.detector import Geometry
 from gpuidx.model import Crystal, HeaderValue, Result
 from gpuidx.options import OutputOptions
+from gpuidx.peaks import one_over_d, stream_position
 from gpuidx.stream.layout import (
     CHUNK_BEGIN,
     CHUNK_END,
@@ -123,12 +124,10 @@ class ChunkWriter:
 
     def _peak_table(self, result: Result) -> NDArray[np.float64]:
         """What the peak list shows: position in the data array, 1/d in nm⁻¹, intensity; (peak, 4)."""
-        peaks, detector = result.peaks, result.frame.detector
-        q = detector.q(peaks.panel.astype(np.intp), peaks.fs, peaks.ss, result.frame.wavelength)
+        peaks = result.peaks
         table = np.empty((len(peaks), 4))
-        table[:, 0] = peaks.fs + detector.origin[peaks.panel, 0]
-        table[:, 1] = peaks.ss + detector.origin[peaks.panel, 1]
-        table[:, 2] = np.linalg.norm(q, axis=1) * PER_NM
+        table[:, 0], table[:, 1] = stream_position(peaks, result.frame.detector)
+        table[:, 2] = one_over_d(peaks, result.frame) * PER_NM
         table[:, 3] = peaks.intensity
         return table
 
