@@ -105,8 +105,9 @@ INDEXED = 0.2
 """A peak is well indexed if each of its three indices is this close to an integer."""
 
 FEWEST_REFLECTIONS = 4
-"""Different reflections among the well-indexed peaks, not all on one line through the origin:
-equal or collinear peaks fit any lattice."""
+OFF_LINE = 0.5
+"""Different reflections that there must be among the well-indexed peaks, and how far one of them must lie
+from the line through two others, in units of the indices: equal or collinear peaks fit any lattice."""
 
 PSEUDO_TOLERANCE = 0.02
 """Tolerance of the lattice rotations that shorten the search."""

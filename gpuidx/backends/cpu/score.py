@@ -10,6 +10,7 @@ from gpuidx.backends.constants import (
     FEWEST_REFLECTIONS,
     INDEXED,
     MISS_PENALTY,
+    OFF_LINE,
     SAME_FRACTION,
     SCORE_SIGMAS,
     STRONG_QUALITY,
@@ -76,40 +77,66 @@ def likelihood(
 def count_indexed(
     peaks: NDArray[np.float64], V: NDArray[np.float64], shift: NDArray[np.float64]
 ) -> tuple[int, bool]:
-    """How many peaks are well indexed, and whether they are enough different reflections.
+    """How many peaks are well indexed, and whether they are enough different reflections, not on one line.
 
-    Peaks that are all equal, or all on a line through the origin, fit any lattice.
+    The origin is no reflection.  Peaks that are all equal, or all on a line, fit any lattice.
     """
-    count, n_different = 0, 0
-    different = np.zeros((FEWEST_REFLECTIONS, 3))
-    off_line = False
-    hkl = np.empty(3)
+    hkl = np.empty((peaks.shape[1], 3))
+    different = np.empty((FEWEST_REFLECTIONS, 3))
+    count, n_listed, n_different = 0, 0, 0
     for i in range(peaks.shape[1]):
         x, y, z = peaks[0, i] - shift[0], peaks[1, i] - shift[1], peaks[2, i]
-        well = True
+        well, origin = True, True
         for k in range(3):
-            index = x * V[k, 0] + y * V[k, 1] + z * V[k, 2]
-            hkl[k] = np.rint(index)
-            well = well and abs(index - hkl[k]) < INDEXED
-        if not well:
+            hkl[n_listed, k] = x * V[k, 0] + y * V[k, 1] + z * V[k, 2]
+            nearest = np.rint(hkl[n_listed, k])
+            well = well and abs(hkl[n_listed, k] - nearest) < INDEXED
+            origin = origin and nearest == 0.0
+        count += well
+        if not well or origin:
             continue
-        count += 1
-        if not hkl.any():
-            continue
-        new = n_different < FEWEST_REFLECTIONS
-        for e in range(n_different):
-            new = new and (different[e] != hkl).any()
-        if new:
-            different[n_different] = hkl
+        if n_different < FEWEST_REFLECTIONS and _is_different(different[:n_different], hkl[n_listed]):
+            different[n_different] = np.rint(hkl[n_listed])
             n_different += 1
-        first = different[0]
-        off_line = (
-            off_line
-            or first[0] * hkl[1] != first[1] * hkl[0]
-            or first[1] * hkl[2] != first[2] * hkl[1]
-            or first[0] * hkl[2] != first[2] * hkl[0]
-        )
-    return count, n_different == FEWEST_REFLECTIONS and off_line
+        n_listed += 1
+    return count, n_different == FEWEST_REFLECTIONS and _leave_a_line(hkl[:n_listed])
+
+
+@jit
+def _is_different(known: NDArray[np.float64], hkl: NDArray[np.float64]) -> bool:
+    """Whether a peak belongs to none of the reflections."""
+    for e in range(len(known)):
+        if (
+            known[e, 0] == np.rint(hkl[0])
+            and known[e, 1] == np.rint(hkl[1])
+            and known[e, 2] == np.rint(hkl[2])
+        ):
+            return False
+    return True
+
+
+@jit
+def _leave_a_line(hkl: NDArray[np.float64]) -> bool:
+    """Whether a point lies off the line from the first point to the one farthest from it."""
+    far, square = 0, 0.0
+    for i in range(len(hkl)):
+        distance = 0.0
+        for k in range(3):
+            distance += (hkl[i, k] - hkl[0, k]) ** 2
+        if distance > square:
+            far, square = i, distance
+    if not square > 0.0:
+        return False
+    for i in range(len(hkl)):
+        across = 0.0
+        for k in range(3):
+            m, n = (k + 1) % 3, (k + 2) % 3
+            product = (hkl[i, m] - hkl[0, m]) * (hkl[far, n] - hkl[0, n])
+            product -= (hkl[i, n] - hkl[0, n]) * (hkl[far, m] - hkl[0, m])
+            across += product * product
+        if across > OFF_LINE * OFF_LINE * square:
+            return True
+    return False
 
 
 @jit
