@@ -63,7 +63,7 @@ def _process(folder: Path, options: argparse.Namespace) -> float:
 def _summary(folder: Path, n_frame: int, seconds: float) -> None:
     truths = {truth.number: truth for truth in read_truth(folder / "truth.jsonl")}
     with read_stream(folder / "demo.stream") as stream:
-        chunks = list(stream.chunks())
+        chunks = list(stream.chunks)
     cell = read_cell(str(folder / "demo.cell"))
     found, right, false_hits, angles = 0, 0, 0, []
     for chunk in chunks:

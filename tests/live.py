@@ -179,7 +179,7 @@ def finish(process: "subprocess.Popen[str]", folder: Path) -> Done:
     path = folder / "test.stream"
     if path.exists():
         with read_stream(path) as stream:
-            done.chunks = list(stream.chunks())
+            done.chunks = list(stream.chunks)
             done.audit = stream.audit
             assert stream.truncated is None
     return done
