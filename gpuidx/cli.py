@@ -26,15 +26,15 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _simulate(argv: Sequence[str]) -> int:
-    from gpuidx.commands import simulate
+    from gpuidx.commands.simulate import main as simulate
 
-    return simulate.main(argv)
+    return simulate(argv)
 
 
 def _warmup(argv: Sequence[str]) -> int:
-    from gpuidx.commands import warmup
+    from gpuidx.commands.warmup import main as warmup
 
-    return warmup.main(argv)
+    return warmup(argv)
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"simulate": _simulate, "warmup": _warmup}

@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # one worker, one core; threads do not survive a fork
@@ -41,11 +41,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def jit(function: F) -> F:
     """Compile a function without the interpreter lock, cached on disk, IEEE arithmetic as written."""
-    return numba.njit(nogil=True, cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+    return cast("F", numba.njit(nogil=True, cache=True, error_model="numpy")(function))
 
 
 def fast_jit(function: F) -> F:
     """Like `jit`, with multiply-adds fused and NaN ignored; for scores whose last bits do not matter."""
-    return numba.njit(  # type: ignore[no-any-return]
-        nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nnan", "ninf", "nsz"}
-    )(function)
+    loose = {"contract", "nnan", "ninf", "nsz"}
+    return cast("F", numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=loose)(function))

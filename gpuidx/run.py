@@ -77,7 +77,7 @@ def run(options: Options, argv: Sequence[str]) -> int:
     geometry = read_geometry(options.geometry)
     cell = read_cell(options.pdb) if options.pdb else None
     _check_inputs(options, geometry, cell)
-    _announce(options, geometry)
+    _announce(options, geometry, cell)
     start_forkserver(["gpuidx.warm"])
     with Run(options, argv, geometry, cell) as running:
         return running.loop()
@@ -321,10 +321,10 @@ def _check_inputs(options: Options, geometry: Geometry, cell: UnitCell | None) -
         raise OptionError(f"{options.pdb} has no cell parameters; indexing needs them (or --indexing=none)")
 
 
-def _announce(options: Options, geometry: Geometry) -> None:
+def _announce(options: Options, geometry: Geometry, cell: UnitCell | None) -> None:
     log.info("gpuidx %s", __version__)
-    for warning in geometry.warnings:
-        log.warning("%s: %s", geometry.file, warning)
+    for warning in (*geometry.warnings, *(cell.warnings if cell else ())):
+        log.warning("%s", warning)
     if options.engine_names:
         names = ", ".join(options.engine_names)
         log.info("--indexing=%s: gpuidx has one engine of its own, which is used instead", names)

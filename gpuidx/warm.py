@@ -6,6 +6,7 @@ made-up frame of each pixel type on its whole way; what is not called here is co
 """
 
 import time
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -58,7 +59,7 @@ def _options(peaks: str) -> Options:
     )  # fmt: skip
 
 
-def _message(pixels: NDArray[np.generic]) -> bytes:
+def _message(pixels: NDArray[Any]) -> bytes:
     """A frame, and a peak list that is not used unless asked for."""
     image = {"type": pixels.dtype.str, "shape": list(pixels.shape), "data": pixels.tobytes()}
     bright = np.argwhere(pixels > 50)[:30].astype(float)
