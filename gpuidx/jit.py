@@ -6,6 +6,7 @@ Import it only from modules that run in workers: `import numba` costs 0.3 s and 
 """
 
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,11 +26,17 @@ def _choose_cache() -> None:
         writable = os.access(base, os.W_OK)
     except OSError:
         writable = False
-    if not writable:
-        user = os.getuid() if hasattr(os, "getuid") else "user"
-        base = Path(tempfile.gettempdir()) / f"gpuidx-numba-{user}"
-        base.mkdir(mode=0o700, exist_ok=True)
-    os.environ["NUMBA_CACHE_DIR"] = str(base)
+    os.environ["NUMBA_CACHE_DIR"] = str(base) if writable else _temporary_cache()
+
+
+def _temporary_cache() -> str:
+    """A folder that belongs to this user alone: what is in a cache is executed."""
+    base = Path(tempfile.gettempdir()) / f"gpuidx-numba-{os.getuid()}"
+    base.mkdir(mode=0o700, exist_ok=True)
+    status = base.lstat()
+    if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022:
+        return str(base)
+    return tempfile.mkdtemp(prefix="gpuidx-numba-")
 
 
 _choose_cache()
