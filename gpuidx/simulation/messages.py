@@ -32,6 +32,10 @@ class EncodedFrame:
     def __init__(self, data: bytearray, number_at: int) -> None:
         self.data, self._number_at = data, number_at
 
+    def copy(self) -> "EncodedFrame":
+        """The same message in a buffer of its own."""
+        return EncodedFrame(bytearray(self.data), self._number_at)
+
     def numbered(self, number: int) -> bytearray:
         """The message with this frame number; the same buffer each time."""
         struct.pack_into(">Q", self.data, self._number_at, number)

@@ -134,6 +134,7 @@ class _Server:
         self._settings, self._stop = settings, stop
         self._sent, self._refused = 0, 0
         self._began = self._last = 0.0
+        self._under_way: list[zmq.MessageTracker | None] = [None] * len(messages)
 
     def _going(self) -> bool:
         return not self._stop.is_set() and (self._n_frame == 0 or self._sent < self._n_frame)
@@ -146,9 +147,15 @@ class _Server:
         return max(0.0, 1e3 * (due - time.monotonic()))
 
     def _send(self, before: Sequence[bytes], payload_before: bytes = b"") -> None:
-        data: Any = self._messages[self._sent % len(self._messages)].numbered(self._sent)
-        # A copy is sent: the buffer is changed when its turn comes again, perhaps before it has left.
-        self._socket.send_multipart([*before, payload_before + data if payload_before else data], copy=True)
+        turn = self._sent % len(self._messages)
+        message, under_way = self._messages[turn], self._under_way[turn]
+        # A message that has not left yet may not be changed: its copy takes its place.
+        is_free = under_way is None or under_way.done
+        data: Any = (message if is_free else message.copy()).numbered(self._sent)
+        parts = [*before, payload_before + data if payload_before else data]
+        tracker = self._socket.send_multipart(parts, copy=False, track=True)
+        if is_free:
+            self._under_way[turn] = tracker
         self._last = time.monotonic()
         if not self._sent:
             self._began = self._last

@@ -35,7 +35,7 @@ class CrystalSettings:
         help="intensity across a reciprocal-lattice point: gaussian (sigma = R) or sphere (radius = R)",
     )  # fmt: skip
     photons: float = option(
-        300.0, group=CRYSTALS, metavar="N",
+        200.0, group=CRYSTALS, metavar="N",
         help="mean photons of a whole reflection at low angle; sets the number of visible spots",
     )  # fmt: skip
     b_factor: float = option(20.0, group=CRYSTALS, metavar="B", help="fall of intensity with angle, Å²")
