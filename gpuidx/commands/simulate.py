@@ -72,6 +72,9 @@ class SimulateOptions(ServeSettings, FrameSettings):
     )  # fmt: skip
     memory: int = option(1000, group=SERVING, metavar="MB", help="memory for frames that are served")
     image: bool = option(True, group=SERVING, off=True, help="send peak lists only")
+    bin_keys: bool = option(
+        False, group=SERVING, help="keys of the image map are bytes, as msgpack-numpy has them, not text"
+    )
     peak_photons: int = option(
         60, group=SERVING, metavar="N", help="photons of the weakest spot in the peak lists that are sent"
     )
@@ -198,6 +201,7 @@ def _messages(simulator: Simulator, options: SimulateOptions) -> list[EncodedFra
                     simulator.geometry,
                     with_image=options.image,
                     least_photons=options.peak_photons,
+                    bin_keys=options.bin_keys,
                 )
             )
             size += len(messages[-1].data)

@@ -72,8 +72,8 @@ class ChunkWriter:
     def write(self, result: Result, into: memoryview) -> int:
         """Write a chunk; the number of bytes.
 
-        What *result* holds may lie in *into* itself, except for peaks and reflections of no copy:
-        the image is not looked at.
+        The image is not looked at, and peaks are copied first, so both may lie in *into* itself;
+        reflections may not.
 
         Parameters
         ----------

@@ -137,11 +137,12 @@ def request_frames(address, n):
 
 def test_serves_and_ends_behind_the_last_frame(server, tmp_path):
     process, line, address = server(
-        "--serve=rep", "-n", "5", "--distinct=2", f"--truth={tmp_path / 't.jsonl'}"
+        "--serve=rep", "-n", "5", "--distinct=2", "--bin-keys", f"--truth={tmp_path / 't.jsonl'}"
     )
     assert line.startswith("serving 5 frames, 2 different, by rep at tcp://127.0.0.1:")
     frames = list(request_frames(address, 5))
     assert [frame["truth_id"] for frame in frames] == [0, 1, 0, 1, 0]
+    assert frames[0]["detector_data"][b"shape"] == [128, 128]
     output, _ = process.communicate(timeout=20)
     assert output.startswith("5 frames sent")
     assert process.returncode == 0
