@@ -44,7 +44,9 @@ MESSAGE_GEOMETRY = GEOMETRY.format(
 FILE_GEOMETRY = GEOMETRY.format(
     energy="/entry/energy", clen="/entry/clen", data="/entry/data", more="dim0 = %\ndim1 = ss\ndim2 = fs"
 )
-SETTINGS: dict[str, Any] = {"clen": CLEN, "seed": 3, "background": (1.0, 4.0)}
+SETTINGS: dict[str, Any] = {"clen": CLEN, "seed": 3, "background": (1.0, 4.0), "profile_radius": 0.0002}
+PHOTONS = 700.0
+"""Of a strong reflection: 60 to 120 peaks a frame."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,13 @@ class Frames:
     folder: Path
 
 
-def make_frames(folder: Path, n_frame: int, dtype: str = "i4") -> Frames:
+def make_frames(folder: Path, n_frame: int, dtype: str = "i4", **more: Any) -> Frames:
     """Simulate frames and write them for the reference program."""
     geometry = parse_geometry(FILE_GEOMETRY, "bench.geom")
     cell = parse_cell(LYSOZYME, "bench.cell")
-    simulator = Simulator(geometry, cell, FrameSettings(dtype=dtype, **SETTINGS))
+    simulator = Simulator(
+        geometry, cell, FrameSettings(**(SETTINGS | {"dtype": dtype, "photons": PHOTONS} | more))
+    )
     frames = [simulator.numbered(number) for number in range(n_frame)]
     write_frames(iter(frames), n_frame, folder / "bench", geometry)
     (folder / "bench.geom").write_text(FILE_GEOMETRY)
@@ -91,7 +95,8 @@ def reference(folder: Path, words: list[str]) -> list[dict[str, float]] | None:
         return None
     command = [
         program, "-i", str(folder / "bench.lst"), "-g", str(folder / "bench.geom"),
-        "-o", str(folder / "ref.stream"), "-p", str(folder / "bench.cell"), "-j", "1", "--profile", *PEAK_OPTIONS, *words,
+        "-o", str(folder / "ref.stream"), "-p", str(folder / "bench.cell"), "-j", "1", "--profile",
+        *PEAK_OPTIONS, *words,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
     frames = [line for line in done.stdout.splitlines() if "(process-image" in line]

@@ -22,13 +22,13 @@ from gpuidx.simulation.truth import TrueCrystal
 CELLS = {
     "lysozyme": (
         UnitCell(parameters=(79.1, 79.1, 37.9, 90, 90, 90), lattice_type="tetragonal", unique_axis="c"),
-        2000,
+        700,
     ),
     "insulin": (
         UnitCell(parameters=(78.9, 78.9, 78.9, 90, 90, 90), lattice_type="cubic", centering="I"),
-        2500,
+        600,
     ),
-    "triclinic": (UnitCell(parameters=(60.0, 70.0, 80.0, 85, 95, 100)), 1200),
+    "triclinic": (UnitCell(parameters=(60.0, 70.0, 80.0, 85, 95, 100)), 550),
 }
 """Cells, and the photons of a strong reflection that give 60 to 120 peaks."""
 
