@@ -51,7 +51,7 @@ class Pipeline:
         self.backend = choose_backend(options, geometry, masks, cell)
         self.acceptance = Acceptance(geometry, cell, options, options) if cell else None
         self.integrator = Integrator(geometry, masks, options)
-        self.writer = ChunkWriter(geometry, options)
+        self.writer = ChunkWriter(geometry, options, options.fix_divergence)
 
     def process(self, message: Message, place: memoryview) -> tuple[Result, int, int]:
         """Do everything for one message; the text of its chunk goes to *place*.
