@@ -20,8 +20,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from backends.peak_lists import Tally, TrueList, nearest, read_benchmark, simulated, trials  # noqa: E402
 
-from gpuidx.backends.constants import ACCEPT  # noqa: E402
+from gpuidx.backends.constants import ACCEPT, ATTEMPTS  # noqa: E402
 from gpuidx.backends.cpu.score import count_indexed  # noqa: E402
+from gpuidx.backends.cpu.search import find_lattice  # noqa: E402
 from gpuidx.backends.cpu.trials import Trials  # noqa: E402
 from gpuidx.backends.cpu.vectors import usable_peaks  # noqa: E402
 from gpuidx.cell import UnitCell  # noqa: E402
@@ -177,16 +178,13 @@ def check_measured(folder: Path) -> None:
     for finder, each in lines.items():
         scores, counts, ms = (np.array(column) for column in zip(*each, strict=True))
         print(
-            f"  {finder}: scores {scores.min():.0f} to {scores.max():.0f}, well indexed {counts.min():.0f} to "
-            f"{counts.max():.0f}, ms median {np.median(ms):.1f}"
+            f"  {finder}: scores {scores.min():.0f} to {scores.max():.0f}, "
+            f"well indexed {counts.min():.0f} to {counts.max():.0f}, ms median {np.median(ms):.1f}"
         )
 
 
 def check_signs(count: int) -> None:
     """Only one sign of a polar anchor finds half of the lists; else the hand of the search is wrong."""
-    from gpuidx.backends.constants import ATTEMPTS
-    from gpuidx.backends.cpu.search import find_lattice
-
     t = trials("p1")
     half = t.cell.tables._replace(polar=np.zeros(3, bool))
     buffer, found = np.empty(50000, np.float32), np.zeros(2)
@@ -198,7 +196,8 @@ def check_signs(count: int) -> None:
     both, one = found / count
     verdict = bar("signs", both > 0.95 and 0.4 < one < 0.65)
     print(
-        f"\nTriclinic cell, first attempt: {100 * both:.0f} % with both signs, {100 * one:.0f} % with one: {verdict}"
+        f"\nTriclinic cell, first attempt: {100 * both:.0f} % with both signs, "
+        f"{100 * one:.0f} % with one: {verdict}"
     )
 
 

@@ -31,6 +31,10 @@ RETRY_ATTEMPTS = ATTEMPTS[::2]
 
 They rescue 86 % of what all four attempts do, for a quarter of the time."""
 
+MOST_PEAKS = 4096
+"""Peaks of a frame in use, the strongest: twice as many as a search gives, but supplied lists have no limit,
+and the time for pairs grows with the square."""
+
 PEAK_WEIGHT = 1.5
 """Weight of a peak among the pairs: its error is smaller than that of a difference."""
 

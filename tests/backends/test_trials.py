@@ -213,6 +213,14 @@ def test_thousands_of_peaks_are_no_trouble():
         assert nearest(candidates[0].axes, true.truth)[0] == 0
 
 
+def test_of_endless_lists_the_strongest_peaks_are_used():
+    true = simulated("lyso", 0)
+    endless = np.concatenate([true.q, np.random.default_rng(0).normal(size=(100_000, 3)) * 0.2])
+    begun = time.process_time()
+    trials("lyso", retry=True, multi=True).index(endless, true.shift_sigma)
+    assert time.process_time() - begun < 5
+
+
 def test_equal_peaks_beside_a_lattice_do_not_hide_it():
     true = simulated("lyso", 4)
     q = np.concatenate([true.q, np.repeat(true.q[:1] * 1.017, 40, axis=0)])

@@ -51,13 +51,14 @@ def test_cells_are_wrong_as_asked_for_and_keep_their_symmetry():
     assert 0.01 < np.abs(ratios).max() <= 0.02
 
 
-def test_a_shifted_beam_shifts_all_peaks():
+def test_a_shifted_beam_shifts_the_peaks():
     seeds = [np.random.default_rng(4) for _ in range(2)]
     plain, shifted = (
         simulate_peaks(EXPERIMENTS["lyso"], PeakListSettings(shift=shift, noise=0.0), seed)
         for shift, seed in zip([(0.0, 0.0), (1.5, -1.4)], seeds, strict=True)
     )
-    np.testing.assert_allclose(shifted.xy - plain.xy, np.broadcast_to((1.5, -1.4), plain.xy.shape))
+    moved = np.isclose(shifted.xy - plain.xy, (1.5, -1.4)).all(1)
+    assert moved.sum() >= len(moved) - 2  # one may leave the detector, another take its place
 
 
 def test_bandwidth_brings_more_reflections_and_wrong_radii():

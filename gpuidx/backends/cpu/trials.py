@@ -14,6 +14,7 @@ from gpuidx.backends.constants import (
     FEWEST_PEAKS_RETRY,
     FURTHER_ATTEMPTS,
     MOST_LATTICES,
+    MOST_PEAKS,
     MOST_TRIES,
     RETRY_ATTEMPTS,
     RETRY_SHARE,
@@ -57,7 +58,7 @@ class Trials:
         Parameters
         ----------
         q : (peak, xyz)
-            Strongest first, Å⁻¹.
+            Strongest first, Å⁻¹; only the first `MOST_PEAKS` are used.
         shift_sigma
             Expected error of the beam centre, Å⁻¹.
 
@@ -68,7 +69,7 @@ class Trials:
         n_tries
             How many trials were made.
         """
-        q = np.ascontiguousarray(q, np.float64).reshape(-1, 3)
+        q = np.ascontiguousarray(q, np.float64).reshape(-1, 3)[:MOST_PEAKS]
         found = self._find(q, self._first, shift_sigma)
         tries = 1
         if found is None and self._options.retry:
