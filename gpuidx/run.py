@@ -16,7 +16,7 @@ import zmq
 
 from gpuidx import __version__
 from gpuidx.cell import UnitCell, read_cell
-from gpuidx.errors import GeometryError, OptionError, SourceError
+from gpuidx.errors import GeometryError, GpuidxError, OptionError, SourceError
 from gpuidx.flow.accounts import CRASHED, DROPPED, REJECTED, Accounts
 from gpuidx.flow.children import Answer, Crash, Pool
 from gpuidx.flow.forkserver import start_forkserver, stop_forkserver
@@ -154,24 +154,31 @@ class Run:
         self._closing.close()
 
     def _close_children(self) -> None:
-        self.pool.close()
+        self.pool.close(now=self.stop.level > 1)
         stop_forkserver()
 
     def loop(self) -> int:
         """Take turns until the run has ended; gives the exit code."""
         self._last_arrival = time.monotonic()
-        while not self._finished():
-            self.turn()
-        if self.stop.level > 1:
-            self.accounts.finish_all(DROPPED, "stopped")
+        try:
+            while not self._finished():
+                self.turn()
+        except GpuidxError:
+            self.accounts.finish_all(DROPPED, "the run failed")
+            self._conclude()
+            raise
+        self.accounts.finish_all(DROPPED, "stopped")  # nothing is in flight but after a second signal
+        self._conclude()
+        if not self.accounts.received and not self.stop.since:
+            raise SourceError("no data came from the source")
+        return 0
+
+    def _conclude(self) -> None:
         self.accounts.check()
         for line in self.status.final_lines(self.accounts, self.notes + Counter(self.source.notes)):
             log.info("%s", line)
         if self.options.profile:
             self._print_profile()
-        if not self.accounts.received and not self.stop.since:
-            raise SourceError("no data came from the source")
-        return 0
 
     def turn(self) -> None:
         """Ask, wait, receive, hand out, collect: one round of everything."""
