@@ -51,3 +51,11 @@ def value_of(image: NDArray[Any], pixel: int, rules: Rules) -> np.float32:
     """Value of a pixel of the flat slab; NaN if it is bad in this frame."""
     value = np.float32(image[pixel])
     return NAN if is_bad(value, rules) else value
+
+
+@jit
+def drop_bad(values: NDArray[np.float32], rules: Rules) -> None:
+    """Put NaN in place of values that say that their pixel is bad."""
+    for k in range(len(values)):
+        if is_bad(values[k], rules):
+            values[k] = NAN

@@ -110,6 +110,17 @@ def test_a_ring_whose_pixels_are_all_alike_but_one_is_right() -> None:
         assert_same(photon_case(image, threshold=threshold, min_snr=3.0, min_pix_count=1), use_packed=True)
 
 
+@pytest.mark.parametrize("value", [1234.567, 77.7, 3.3e6])
+def test_rings_of_equal_values_have_a_variance_below_zero_that_is_used(value: float) -> None:
+    image = np.full((60, 60), value, np.float32)
+    image[20, 40], image[21, 40] = 2 * abs(value), 3 * abs(value)
+    for threshold in (-1e7, 1.0):
+        case = photon_case(image, threshold=threshold, min_snr=4.0, min_pix_count=1, max_pix_count=9999)
+        search = assert_same(case, use_packed=False)
+        _, sums = search.statistics(image.reshape(-1))
+        assert (sums.upper < sums.mean).any() == (threshold < value)
+
+
 @pytest.mark.parametrize("dtype", ["u2", "i2", "u4", "i4"])
 def test_values_about_the_bounds_of_the_packed_sums_are_right(dtype: str) -> None:
     image = counts(3.0, seed=3)

@@ -32,13 +32,15 @@ from gpuidx.backends.cpu.integer_rounds import (
 )
 from gpuidx.backends.cpu.tiles import ALL_GOOD, EMPTY, TILE, Tiles, least_of_tile, make_tiles, range_table
 from gpuidx.backends.rings import MASKED, Rings
-from gpuidx.backends.values import LARGEST, Rules, value_of
+from gpuidx.backends.values import LARGEST, Rules, drop_bad, value_of
 from gpuidx.jit import jit
 
 WIDE_SHARE = 64
 """Give up if more than one in so many pixels is negative or 256 and more."""
 LISTED_SHARE = 8
 """Give up if more than one in so many pixels is listed: then a pass over all of them is cheaper."""
+BROAD_SHARE = 8
+"""Give up if more than one in so many pixels is in a ring whose background is too bright."""
 REDONE_SHARE = 5
 """Give up if more than one in so many pixels is in a ring that must be added up in order."""
 SMALL = 4096
@@ -72,7 +74,6 @@ class PackedSums:
         self.guess = Guess.of(n_ring)
         self.in_order = np.empty(n_ring, np.bool_)
         self.mean, self.upper = np.empty(n_ring, np.float32), np.empty(n_ring, np.float32)
-        self.buffer = np.empty(int(rings.count.max(initial=0)), np.float32)
         self.n_redone = 0
 
     def suits(self) -> bool:
@@ -101,7 +102,7 @@ class PackedSums:
             return None
         total_up(self.words, rings.ring, listed, n_wide, self.totals, self.in_order)
         n_broad = guess_limits(self.totals, self.clip, self.guess)
-        if n_broad > len(image) // 8:
+        if n_broad > len(image) // BROAD_SHARE:
             return None
         n_listed = _list_outliers(image, rings.ring, tiles, self.low, self.high, self.guess, listed, n_wide)
         if n_listed < 0:
@@ -120,10 +121,9 @@ class PackedSums:
         found = [pixel[_above(self.listed, n_listed, self.rings.ring, self.upper)]]
         for number in redo:
             members = self.rings.members[self.rings.start[number] : self.rings.start[number + 1]]
-            values = self.buffer[: len(members)]
-            self.mean[number], self.upper[number] = _clip_members(
-                image, members, self.rules, self.clip, values
-            )
+            values = image[members].astype(np.float32)
+            drop_bad(values, self.rules)
+            self.mean[number], self.upper[number] = clip_in_order(values, self.clip)
             found.append(members[values > self.upper[number]])
         return np.sort(np.concatenate(found))
 
@@ -283,13 +283,3 @@ def _above(
     for entry in range(n_listed):
         above[entry] = np.float32(listed.value[entry]) > upper[ring[listed.pixel[entry]]]
     return above
-
-
-@jit
-def _clip_members(
-    image: NDArray[Any], members: NDArray[np.int32], rules: Rules, clip: Clip, values: NDArray[np.float32]
-) -> tuple[np.float32, np.float32]:
-    """Mean and upper limit of one ring from its pixels in order; *values* is filled with theirs."""
-    for k in range(len(members)):
-        values[k] = value_of(image, members[k], rules)
-    return clip_in_order(values, clip)

@@ -43,7 +43,10 @@ class Tiles(NamedTuple):
 def make_tiles(rings: Rings) -> Tiles:
     """Look at every tile of the slab."""
     n_tile = -(-len(rings.ring) // TILE)
-    tiles = Tiles(*(np.zeros(n_tile, dtype) for dtype in (np.uint8, np.uint16, np.uint16, np.uint8)))
+    tiles = Tiles(
+        np.zeros(n_tile, np.uint8), np.zeros(n_tile, np.uint16), np.zeros(n_tile, np.uint16),
+        np.zeros(n_tile, np.uint8),
+    )  # fmt: skip
     _fill_tiles(rings.ring, tiles)
     return tiles
 
