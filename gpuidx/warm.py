@@ -96,11 +96,14 @@ def warm() -> int:
     place = memoryview(bytearray(1 << 20))
     pipeline = Pipeline(_options("peakfinder8"), geometry, _CELL)
     counts = _picture(pipeline, geometry)
+    counts[1, 1] = -1  # its ring is added up pixel by pixel
     n_indexed = 0
     for kind in PIXEL_TYPES:
         result, _, _ = pipeline.process(_as_message(_message(counts.astype(kind))), place)
         n_indexed += bool(result.crystals)
-        wide = counts.astype(kind) + np.array(1000, kind)  # too wide for the way of photon counts
+    # only now: after frames that are too wide for the way of photon counts that way rests for a while
+    for kind in PIXEL_TYPES:
+        wide = counts.astype(kind) + np.array(1000, kind)
         pipeline.process(_as_message(_message(wide)), place)
     supplied = Pipeline(_options("msgpack"), geometry, _CELL)
     for kind in PIXEL_TYPES:
