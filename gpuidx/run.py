@@ -27,6 +27,7 @@ from gpuidx.flow.stop import Stop
 from gpuidx.geometry import Geometry, read_geometry
 from gpuidx.geometry.streaming import streaming_problems
 from gpuidx.options import Options
+from gpuidx.selection import decide
 from gpuidx.sources import open_source
 from gpuidx.sources.contract import Source
 from gpuidx.status import Status
@@ -77,7 +78,9 @@ def run(options: Options, argv: Sequence[str]) -> int:
     geometry = read_geometry(options.geometry)
     cell = read_cell(options.pdb) if options.pdb else None
     _check_inputs(options, geometry, cell)
+    _, choice = decide(options.backend)
     _announce(options, geometry, cell)
+    log.info("%s", choice)
     start_forkserver(["gpuidx.warm"])
     with Run(options, argv, geometry, cell) as running:
         return running.loop()

@@ -6,10 +6,9 @@ Backends are imported when they are made: they need compilers or devices.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
-from gpuidx.errors import BackendError
+from gpuidx.selection import decide
 
 if TYPE_CHECKING:
     from gpuidx.backends.contract import Backend
@@ -18,37 +17,11 @@ if TYPE_CHECKING:
     from gpuidx.geometry.masks import Masks
     from gpuidx.options import Options
 
-__all__ = ["choose_backend", "decide"]
-
-_log = logging.getLogger(__name__)
-
-
-def decide(wanted: str) -> tuple[str, str]:
-    """Which backend a run uses, and one line that says why.
-
-    Parameters
-    ----------
-    wanted
-        ``"auto"``, ``"cpu"`` or ``"cuda"``.
-
-    Returns
-    -------
-    name, reason
-
-    Raises
-    ------
-    BackendError
-        If what is wanted cannot be had.
-    """
-    if wanted == "cuda":
-        raise BackendError("--backend=cuda: this version has no CUDA backend; give --backend=cpu or auto")
-    if wanted == "cpu":
-        return "cpu", "Backend: cpu, as asked for."
-    return "cpu", "Backend: cpu (this version has no CUDA backend)."
+__all__ = ["choose_backend"]
 
 
 def choose_backend(options: Options, geometry: Geometry, masks: Masks, cell: UnitCell | None) -> Backend[Any]:
-    """Make the backend of a run; what was chosen and why is logged in one line.
+    """Make the backend that `gpuidx.selection.decide` names.
 
     Parameters
     ----------
@@ -62,8 +35,8 @@ def choose_backend(options: Options, geometry: Geometry, masks: Masks, cell: Uni
     BackendError
         If the backend that is wanted cannot be had, or cannot work with the cell.
     """
-    _, reason = decide(options.backend)
-    _log.debug("%s", reason)
+    name, _ = decide(options.backend)
+    assert name == "cpu"
     from gpuidx.backends.cpu.backend import CpuBackend
 
     return CpuBackend(geometry, options, masks, cell)

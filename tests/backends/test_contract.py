@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from backends.peak_lists import nearest
 
-from gpuidx.backends import choose_backend, decide
+from gpuidx.backends import choose_backend
 from gpuidx.backends.cpu.backend import shift_sigma
 from gpuidx.cell import parse_cell
 from gpuidx.errors import BackendError
@@ -17,6 +17,7 @@ from gpuidx.geometry.masks import Masks
 from gpuidx.lattice import primitive_axes
 from gpuidx.model import PeakList
 from gpuidx.options import Options
+from gpuidx.selection import decide
 from gpuidx.simulation.detector import LYSOZYME, default_geometry
 from gpuidx.simulation.frames import Simulator
 from gpuidx.simulation.settings import FrameSettings
