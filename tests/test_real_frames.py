@@ -120,11 +120,12 @@ def test_predictions_explain_as_many_peaks_as_crystfels(data_folder: Path, case:
     assert reflections is not None
     panel = panel_numbers(reflections["panel"], [p.name for p in geometry.panels])
     origin = detector.origin[panel]
-    theirs, _ = shares(
+    theirs, their_chance = shares(
         found, lab(detector, reflections["fs"] - origin[:, 0], reflections["ss"] - origin[:, 1], panel)
     )
     assert ours >= theirs - 2
-    assert chance <= 2
+    # electrons: the Ewald sphere is nearly flat, and g and -g reflect together, also in CrystFEL's predictions
+    assert chance <= (2 if case.name != "sim_lysozyme_ed" else their_chance + 2)
 
 
 @pytest.mark.parametrize(("case", "number"), FRAMES)
