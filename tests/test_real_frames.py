@@ -124,7 +124,7 @@ def test_predictions_explain_as_many_peaks_as_crystfels(data_folder: Path, case:
         found, lab(detector, reflections["fs"] - origin[:, 0], reflections["ss"] - origin[:, 1], panel)
     )
     assert ours >= theirs - 2
-    # electrons: the Ewald sphere is nearly flat, and g and -g reflect together, also in CrystFEL's predictions
+    # electrons: the Ewald sphere is nearly flat, so g and -g reflect together, in CrystFEL's result too
     assert chance <= (2 if case.name != "sim_lysozyme_ed" else their_chance + 2)
 
 
