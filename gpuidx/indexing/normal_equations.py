@@ -2,7 +2,8 @@
 """Least squares of one lattice: residuals and derivatives of its peaks, added up for one cycle.
 
 A spread of wavelengths moves a spot and its excitation error together; residuals lose weight in that
-direction, in the measure of the bandwidth.  `refinement` has the cycles.
+direction, in the measure of the bandwidth.  Peaks far from their spots count little: the weight is that of
+Geman and McClure (1987), Bull. Int. Stat. Inst. 52, 5.  `refinement` has the cycles.
 """
 
 import math
@@ -17,8 +18,10 @@ from gpuidx.jit import jit
 from gpuidx.smallmath import inv3
 
 INDEX_TOLERANCE = 0.3
-ROBUST_SCALE = 9.0
-"""Squared distance in units of sigma at which a peak counts a quarter, in robust cycles."""
+FIRST_SCALE = 9.0
+"""Squared distance from its spot, in units of sigma, at which a peak's position counts a quarter at first."""
+LATER_SCALE = 25.0
+"""Squared distance with the excitation error, at which all of a peak counts a quarter later."""
 POSITION_CUT = 3.0
 """px; peaks farther from their spots are left out."""
 ERROR_CUT = 3.0
@@ -32,16 +35,13 @@ class Cycle(NamedTuple):
     ----------
     position_sigma, error_sigma
         Of positions, px, and of excitation errors, Å⁻¹.
-    robust
-        Whether peaks far from their spots count less.
-    cut
-        Whether outliers are left out.
+    first
+        Whether the lattice is still far off: then nothing is left out, and excitation errors count fully.
     """
 
     position_sigma: float
     error_sigma: float
-    robust: bool
-    cut: bool
+    first: bool
 
 
 class Spots(NamedTuple):
@@ -172,13 +172,18 @@ def _scale(J: NDArray[np.float64], rest: NDArray[np.float64], position: float, e
 def _add_peak(
     J: NDArray[np.float64],
     rest: NDArray[np.float64],
-    weight: float,
+    position_weight: float,
+    error_weight: float,
     M: NDArray[np.float64],
     b: NDArray[np.float64],
 ) -> None:
     """Add one peak to the lower triangle of the normal equations."""
     for row in range(len(b)):
-        in_fs, in_ss, in_length = weight * J[row, 0], weight * J[row, 1], J[row, 2]
+        in_fs, in_ss, in_length = (
+            position_weight * J[row, 0],
+            position_weight * J[row, 1],
+            error_weight * J[row, 2],
+        )
         b[row] -= in_fs * rest[0] + in_ss * rest[1] + in_length * rest[2]
         for column in range(row + 1):
             M[row, column] += in_fs * J[column, 0] + in_ss * J[column, 1] + in_length * J[column, 2]
@@ -239,10 +244,13 @@ def gather(
         _ignore_wavelength(J, rest, bandwidth)
         distance = rest[0] * rest[0] + rest[1] * rest[1]
         square = distance * cycle.position_sigma * cycle.position_sigma
-        if cycle.cut and (square > POSITION_CUT * POSITION_CUT or abs(rest[2]) > ERROR_CUT):
+        if cycle.first:
+            _add_peak(J, rest, 1.0 / (1.0 + distance / FIRST_SCALE) ** 2, 1.0, M, b)
+        elif square > POSITION_CUT * POSITION_CUT or abs(rest[2]) > ERROR_CUT:
             continue
-        weight = 1.0 / (1.0 + distance / ROBUST_SCALE) ** 2 if cycle.robust else 1.0
-        _add_peak(J, rest, weight, M, b)
+        else:
+            weight = 1.0 / (1.0 + (distance + rest[2] * rest[2]) / LATER_SCALE) ** 2
+            _add_peak(J, rest, weight, weight, M, b)
         errors[used] = abs(error)
         squares += square
         used += 1

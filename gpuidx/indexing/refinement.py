@@ -2,7 +2,8 @@
 """Refinement of one lattice against the positions of its peaks and their distance from the Ewald sphere.
 
 Unknowns: a turn, the strains that the lattice type allows (`strain`), and a shift of the detector.
-Gauss-Newton cycles, with robust weights first and outliers cut later; the sigmas follow from what is left.
+Gauss-Newton cycles with robust weights; outliers are cut from the third on, and the sigmas follow from what
+is left.
 """
 
 import math
@@ -16,8 +17,7 @@ from gpuidx.jit import jit
 from gpuidx.smallmath import solve_in_place
 
 CYCLES = 8
-ROBUST_CYCLES = 3
-CUT_FROM = 2
+FIRST_CYCLES = 2
 SETTLED_FROM = 4
 """Cycles are counted from 0; before this one a small step ends nothing."""
 FEWEST_PEAKS = 5
@@ -90,7 +90,7 @@ def refine(
     position_sigma, error_sigma = LEAST_POSITION_SIGMA, FIRST_ERROR_SIGMA
     used = 0
     for number in range(CYCLES):
-        cycle = Cycle(position_sigma, error_sigma, number < ROBUST_CYCLES, number >= CUT_FROM)
+        cycle = Cycle(position_sigma, error_sigma, number < FIRST_CYCLES)
         recip = reciprocal_axes(state, reference, strains)
         slopes = strain_slopes(state.turn, reference, strains)
         used, squares = gather(spots, recip, slopes, state.shift, cycle, M, b, errors)
@@ -101,7 +101,7 @@ def refine(
             return 0
         if take_step(b, state) and number >= SETTLED_FROM:
             break
-        if cycle.cut:
+        if not cycle.first:
             position_sigma = max(math.sqrt(squares / (2 * used - 3)), LEAST_POSITION_SIGMA)
         error_sigma = max(SIGMA_OF_MEDIAN * np.median(errors[:used]), LEAST_ERROR_SIGMA)
         error_sigma = min(error_sigma, GREATEST_ERROR_SIGMA * _shortest_row(recip))
