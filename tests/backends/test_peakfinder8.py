@@ -202,6 +202,39 @@ def test_a_peak_ends_at_the_edge_of_its_panel() -> None:
     assert positions(peaks) == [(31.0, 10.5), (1.0, 10.5)]
 
 
+def lonely_pixel(value: float, max_adu: float = np.inf, **more) -> PeakList:
+    """A pixel in a ring of tens, all around it masked: it has no background but the mean of its ring."""
+    geometry = make_geometry(
+        [make_panel("p0", (0, 0, SIZE, SIZE), (-32.0, -32.0), max_adu=max_adu)], (SIZE, SIZE)
+    )
+    image = np.full((SIZE, SIZE), 10, np.float32)
+    image[20, 45] = value
+    bad = np.zeros((SIZE, SIZE), bool)
+    bad[14:27, 39:52] = True
+    bad[20, 45] = False
+    options = dataclasses.replace(OPTIONS, threshold=1.0, local_bg_radius=3, **more)
+    return PeakFinder(geometry, options, FixedMasks(geometry, bad)).find(make_frame(geometry, image))
+
+
+def test_without_background_a_peak_is_held_against_a_hundredth_adu() -> None:
+    assert lonely_pixel(10.0625).intensity.tolist() == [0.0625]
+    assert lonely_pixel(10.0625, min_snr=6.0).intensity.tolist() == [0.0625]
+    assert len(lonely_pixel(10.0625, min_snr=6.5)) == 0
+
+
+def test_a_pixel_at_the_limit_is_not_saturated() -> None:
+    assert len(lonely_pixel(2010.0, max_adu=2000.0, use_saturated=False)) == 1
+    assert len(lonely_pixel(2010.25, max_adu=2000.0, use_saturated=False)) == 0
+    assert len(lonely_pixel(2010.25, max_adu=2000.0)) == 1
+
+
+@BOTH_WAYS
+def test_values_are_rounded_before_they_are_compared_with_flag_equal(use_packed: bool) -> None:
+    masks = FixedMasks(GEOMETRY, None, ValueRules(equal=300.0))
+    image = with_pixels({(20, 20): 300.4, (40, 20): 300.6, (20, 40): 300.5, (40, 40): 299.5}, "f4")
+    assert positions(search(image, use_packed, masks)) == [(40.5, 20.5)]
+
+
 def many_spots() -> tuple:
     """A frame of 3600 spots of one pixel each."""
     size = 256

@@ -121,6 +121,15 @@ def test_rings_of_equal_values_have_a_variance_below_zero_that_is_used(value: fl
         assert (sums.upper < sums.mean).any() == (threshold < value)
 
 
+@pytest.mark.parametrize("value", [1000.377, 1008.671, 1011.687])
+def test_pixels_below_the_mean_of_their_ring_weigh_as_much_as_those_above(value: float) -> None:
+    # with a variance below zero all pixels of a ring are candidates, those below its mean too
+    image = np.full((24, 24), value, np.float32)
+    case = photon_case(image, threshold=-1e7, min_snr=4.0, min_pix_count=1, max_pix_count=9999)
+    search = assert_same(case, use_packed=False)
+    assert len(found_by(search, case)) == 1
+
+
 @pytest.mark.parametrize("dtype", ["u2", "i2", "u4", "i4"])
 def test_values_about_the_bounds_of_the_packed_sums_are_right(dtype: str) -> None:
     image = counts(3.0, seed=3)

@@ -110,7 +110,7 @@ def find_peaks(
         sure, fs, ss = _first_centre(image, members, panel, place, mean)
         if not sure:
             continue
-        background = _background(image, fs, ss, panel, place, mean, upper, rules, criteria, taken)
+        background = _background(image, fs, ss, panel, place, mean, upper, rules, criteria)
         if _measure(image, members, panel, place, background, criteria, found[n_found]):
             found[n_found, SATURATED] = _is_saturated(image, members, saturation)
             n_found += 1
@@ -188,9 +188,8 @@ def _background(
     upper: NDArray[np.float32],
     rules: Rules,
     criteria: Criteria,
-    taken: NDArray[np.uint8],
 ) -> Background:
-    """Background about a pixel: a disc of twice the radius, without what is above the limits.
+    """Background about a pixel: a disc of twice the radius, without what is above the limits (peaks).
 
     CrystFEL's window ends one pixel earlier at the high sides, so the disc is not quite symmetric.
     """
@@ -203,7 +202,7 @@ def _background(
                 continue
             near = (y0 + near_ss) * place.width + x0 + near_fs
             number = place.ring[near]
-            if taken[near] or number == MASKED:
+            if number == MASKED:
                 continue
             value = value_of(image, near, rules)
             if value < upper[number]:
