@@ -210,9 +210,9 @@ def _clip_ring(
             mean, upper_a, lower_a = clip_limits(np.float32(total), least32, n, clip)
             mean, upper_b, lower_b = clip_limits(np.float32(total), most32, n, clip)
         if not all_listed and totals.n[number] > 0:
-            # pixels that are not listed must be inside; an empty ring would leave its zeros out
-            reached = not (upper_a > guess.upper[number] - 1 and lower_a < guess.lower[number] + 1)
-            if n == 0 or reached:
+            # what is not listed must be inside; after an empty round the lower limit leaves zeros out
+            inside = upper_a > guess.upper[number] - 1 and lower_a < guess.lower[number] + 1
+            if not inside:
                 return False, mean, upper_a
         if exact and upper_a == upper_before and lower_a == lower_before:
             break  # the same limits let in the same pixels: nothing changes any more
