@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.cell import UnitCell
-from gpuidx.geometry.detector import Detector, Geometry
-from gpuidx.geometry.ewald import offset_of_shift, scattering_vectors, shifted_back
+from gpuidx.geometry.detector import Geometry
 from gpuidx.indexing import pairing
 from gpuidx.indexing.alternatives import best_setting, pseudo_symmetric_turns
 from gpuidx.indexing.cell_check import TargetCell, is_sane
 from gpuidx.indexing.duplicates import SameCrystal
-from gpuidx.indexing.normal_equations import Spots
+from gpuidx.indexing.observed import NO_SHIFT, peaks_of, spots_of
 from gpuidx.indexing.pairing import FIRST_RADIUS, Peaks, Residual
 from gpuidx.indexing.peak_check import passes
 from gpuidx.indexing.refinement import STRAIN_SIGMA, refine
@@ -31,8 +30,6 @@ from gpuidx.options import IndexOptions, IntegrationOptions
 log = logging.getLogger(__name__)
 
 ANGSTROM_PER_METRE = 1e-10
-
-NO_SHIFT = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +87,7 @@ class Acceptance:
             lattice = self._prepare(candidate, frame, peaks_left)
             if lattice is None:
                 continue
-            view = self._view(frame, peaks, lattice.shift)
+            view = peaks_of(frame, peaks, self._bandwidth, lattice.shift)
             inv_d = pairing.explain(view, lattice.axes, lattice.recip)
             explained = ~np.isnan(inv_d)
             if self._options.check_peaks and not passes(
@@ -142,7 +139,8 @@ class Acceptance:
         """
         fit_shift = self._options.refine_shift
         constraint = self._constraint if matched and self._constraint is not None else free_constraint(axes)
-        spots, view = _spots(frame, peaks, self._bandwidth), self._view(frame, peaks, NO_SHIFT)
+        spots = spots_of(frame, peaks, self._bandwidth)
+        view = peaks_of(frame, peaks, self._bandwidth)
         pairs = pairing.pair_peaks(view, axes, recip)
         if len(pairs.peak) < pairing.FEWEST_PAIRS:
             return None
@@ -160,7 +158,7 @@ class Acceptance:
         if fit_shift:
             unit = float(frame.detector.pitch.mean())
             shift = (float(state.shift[0]) * unit, float(state.shift[1]) * unit)
-            view = self._view(frame, peaks, shift)
+            view = peaks_of(frame, peaks, self._bandwidth, shift)
         residuals["final_residual"] = pairing.residual(view, pairs, recip)
         if len(pairing.pair_peaks(view, axes, recip).peak) < pairing.FEWEST_PAIRS:
             return None
@@ -197,25 +195,3 @@ class Acceptance:
             return False
         compare = self._same_as_target if lattice.matched else self._same_as_primitive
         return compare(lattice.axes, other.axes)
-
-    def _view(self, frame: Frame, peaks: PeakList, shift: tuple[float, float]) -> Peaks:
-        """Peaks as they are seen with the detector shifted (m)."""
-        detector, wavenumber = frame.detector, 1.0 / frame.wavelength
-        offset = offset_of_shift(detector, shift)
-        q = scattering_vectors(
-            detector.corner, detector.fs, detector.ss, offset, peaks.panel, peaks.fs, peaks.ss, wavenumber
-        )
-        back = detector.back if shift == NO_SHIFT else shifted_back(detector.back, offset)
-        return Peaks(q, peaks.fs, peaks.ss, peaks.panel, back, wavenumber, self._bandwidth * wavenumber)
-
-
-def _spots(frame: Frame, peaks: PeakList, bandwidth: float) -> Spots:
-    detector: Detector = frame.detector
-    panel = peaks.panel
-    ray = (
-        detector.corner[panel]
-        + peaks.fs[:, None] * detector.fs[panel]
-        + peaks.ss[:, None] * detector.ss[panel]
-    )
-    pixels = detector.pitch.mean() / detector.pitch
-    return Spots(ray, peaks.fs, peaks.ss, panel, detector.back, pixels, 1.0 / frame.wavelength, bandwidth)

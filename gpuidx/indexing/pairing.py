@@ -89,10 +89,16 @@ def lattice_point(recip: NDArray[np.float64], hkl: NDArray[np.float64]) -> tuple
 
 @jit
 def index_peak(axes: NDArray[np.float64], q: NDArray[np.float64], hkl: NDArray[np.float64]) -> float:
-    """Write the nearest whole indices of a scattering vector; how far the farthest is off."""
+    """Write the nearest whole indices of a scattering vector; how far the farthest is off.
+
+    Of a vector that is no number the indices are 0, and infinitely far off.
+    """
     farthest = 0.0
     for i in range(3):
         exact = axes[i, 0] * q[0] + axes[i, 1] * q[1] + axes[i, 2] * q[2]
+        if not math.isfinite(exact):
+            hkl[:] = 0.0
+            return math.inf
         hkl[i] = np.rint(exact)
         farthest = max(farthest, abs(exact - hkl[i]))
     return farthest
