@@ -58,6 +58,24 @@ def scattering_vectors(
 
 
 @jit
+def rays(
+    corner: NDArray[np.float64],
+    fs_axis: NDArray[np.float64],
+    ss_axis: NDArray[np.float64],
+    panel: NDArray[np.int32],
+    fs: NDArray[np.float64],
+    ss: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Vectors from the sample to peaks, in pixel widths of their panels, (peak, xyz)."""
+    ray = np.empty((len(fs), 3))
+    for i in range(len(fs)):
+        p = panel[i]
+        for x in range(3):
+            ray[i, x] = corner[p, x] + fs[i] * fs_axis[p, x] + ss[i] * ss_axis[p, x]
+    return ray
+
+
+@jit
 def shifted_back(back: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.float64]:
     """`Detector.back` of a detector that is moved, (panel, 3, 3).
 

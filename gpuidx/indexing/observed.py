@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from gpuidx.geometry.ewald import offset_of_shift, scattering_vectors, shifted_back
+from gpuidx.geometry.ewald import offset_of_shift, rays, scattering_vectors, shifted_back
 from gpuidx.indexing.normal_equations import Spots
 from gpuidx.indexing.pairing import Peaks
 from gpuidx.model import Frame, PeakList
@@ -35,10 +35,6 @@ def peaks_of(frame: Frame, peaks: PeakList, bandwidth: float, shift: tuple[float
 def spots_of(frame: Frame, peaks: PeakList, bandwidth: float) -> Spots:
     """Peaks as rays from the sample, for refinement; arguments as of `peaks_of`."""
     detector, panel = frame.detector, peaks.panel
-    ray = (
-        detector.corner[panel]
-        + peaks.fs[:, None] * detector.fs[panel]
-        + peaks.ss[:, None] * detector.ss[panel]
-    )
+    ray = rays(detector.corner, detector.fs, detector.ss, panel, peaks.fs, peaks.ss)
     pixels = np.mean(detector.pitch) / detector.pitch
     return Spots(ray, peaks.fs, peaks.ss, panel, detector.back, pixels, 1.0 / frame.wavelength, bandwidth)
