@@ -102,6 +102,51 @@ def test_strong_spots_leave_nearly_all_rings_to_the_packed_sums() -> None:
     assert sums.n_redone < image.size // 100
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("min_snr", [2.0, 2.5, 3.0])
+def test_limits_close_to_the_guess_are_right_on_both_sides(min_snr: float, seed: int) -> None:
+    # a spread far below Poisson's: the limits fall between the few values that there are
+    random = np.random.default_rng(seed)
+    image = random.choice([18, 19, 20, 21, 22], (120, 120), p=[0.02, 0.18, 0.6, 0.18, 0.02]).astype(np.int32)
+    case = photon_case(image, threshold=0.0, min_snr=min_snr, min_pix_count=1)
+    assert assert_same(case, use_packed=True).way == "packed"
+
+
+def spots_that_fall_one_a_round(n: int, below: float) -> list[int]:
+    """Values such that each round clips the highest; the limit after round 4 is next to the last.
+
+    Parameters
+    ----------
+    n
+        Pixels of the ring; all others are zero.
+    below
+        How far the last value is below that limit, at least 0.004 less; negative: above.
+    """
+    for high in range(4500, 9000):
+        for value in range(1000, 2400):
+            mean = (high + value) / (n - 3)
+            limit = mean + 5 * np.sqrt((high**2 + value**2) / (n - 3) - mean**2)
+            if below - 0.004 < limit - value <= below:
+                return [125 * high, 25 * high, 5 * high, high, value]
+            if limit < value:
+                break
+    raise AssertionError("none found")
+
+
+@pytest.mark.parametrize("below", [-0.004, 0.0, 0.004, 0.008])
+@pytest.mark.parametrize("radius", [60, 64, 66, 70])
+def test_a_value_within_rounding_of_a_limit_is_decided_by_adding_in_order(radius: int, below: float) -> None:
+    image = np.zeros((200, 200), np.int32)
+    case = photon_case(image, threshold=1.0, min_snr=5.0, min_pix_count=1)
+    members = np.flatnonzero(make_search(case, use_packed=True).rings.ring == radius)
+    values = spots_that_fall_one_a_round(len(members), below)
+    image.reshape(-1)[members[20 : 20 + 60 * 5 : 60]] = values
+    search = assert_same(case, use_packed=True)
+    assert search.way == "packed"
+    _, sums = search.statistics(image.reshape(-1))
+    assert sums.n_redone == len(members)
+
+
 def test_a_ring_whose_pixels_are_all_alike_but_one_is_right() -> None:
     image = np.zeros((120, 120), np.int32)
     image[60, 100] = 1
