@@ -99,12 +99,12 @@ class Acceptance:
             found.append((lattice, self._crystal(candidate, lattice, view, inv_d)))
             if not self._options.multi:
                 break
-            remaining &= ~explained
+            remaining &= ~(pairing.distances(view, lattice.axes) < pairing.CLOSE)
         return tuple(crystal for _, crystal in found)
 
     def _prepare(self, candidate: Candidate, frame: Frame, peaks: PeakList) -> _Lattice | None:
         """Cell check, refinement, cell check; None if the candidate fails one."""
-        axes = np.ascontiguousarray(candidate.axes, np.float64)
+        axes = np.array(candidate.axes, np.float64, order="C")
         if not is_sane(axes):
             return None
         setting = self._target.setting(axes) if self._target is not None else None

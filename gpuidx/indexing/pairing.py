@@ -218,6 +218,23 @@ def explain(peaks: Peaks, axes: NDArray[np.float64], recip: NDArray[np.float64])
     return inv_d
 
 
+@jit
+def distances(peaks: Peaks, axes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far each peak is from a lattice point, in units of the indices; inf for one that is no number."""
+    q = peaks.q
+    distance, hkl = np.empty(len(q)), np.empty(3)
+    for i in range(len(q)):
+        if index_peak(axes, q[i], hkl) == math.inf:
+            distance[i] = math.inf
+            continue
+        square = 0.0
+        for axis in range(3):
+            exact = axes[axis, 0] * q[i, 0] + axes[axis, 1] * q[i, 1] + axes[axis, 2] * q[i, 2]
+            square += (exact - hkl[axis]) ** 2
+        distance[i] = math.sqrt(square)
+    return distance
+
+
 def resolution_limit(inv_d: NDArray[np.float64]) -> float | None:
     """1/d near the top of the explained peaks', Å⁻¹; None if there are too few.
 

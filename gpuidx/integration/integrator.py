@@ -90,9 +90,10 @@ class Integrator:
         back = detector.back
         if crystal.shift != (0.0, 0.0):
             back = shifted_back(back, offset_of_shift(detector, crystal.shift))
+        recip = np.array(crystal.recip, np.float64, order="C")
         while True:
             found = predict(
-                crystal.recip,
+                recip,
                 ord(crystal.centering),
                 wavenumber,
                 crystal.profile_radius * self._radius_factor,

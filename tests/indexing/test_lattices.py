@@ -7,8 +7,9 @@ from indexing.stills import TILTED, Still, candidate_of, geometry_of, make_still
 
 from gpuidx.cell import UnitCell, cell_parameters, real_axes
 from gpuidx.indexing.lattices import Acceptance
+from gpuidx.indexing.observed import peaks_of
 from gpuidx.lattice import misorientation, primitive_axes, same_lattice
-from gpuidx.model import Candidate
+from gpuidx.model import Candidate, PeakList
 from gpuidx.options import IndexOptions, IntegrationOptions
 
 LYSO = UnitCell(parameters=(79.0, 79.0, 38.0, 90.0, 90.0, 90.0), lattice_type="tetragonal", unique_axis="c")
@@ -201,6 +202,21 @@ def test_results_do_not_depend_on_the_basis_of_the_candidate():
     )
     (first,), (second,) = (accepted(made(MONO), still, c) for c in (candidate, other))
     np.testing.assert_allclose(second.recip, first.recip, rtol=1e-9, atol=1e-12)
+
+
+def test_strided_and_read_only_peaks_give_the_same():
+    still = make_still(geometry_of(), LYSO, 1)
+    (expected,) = accepted(made(), still, disturbed(still, LYSO))
+    peaks = still.peaks
+    table = np.column_stack([peaks.fs, peaks.ss, peaks.intensity])
+    table.flags.writeable = False
+    other = PeakList(
+        fs=table[:, 0], ss=table[:, 1], panel=peaks.panel.astype(np.int64), intensity=table[:, 2]
+    )
+    view = peaks_of(still.frame, other, 0.0)
+    assert all(array.flags.c_contiguous and array.flags.writeable for array in (view.fs, view.ss, view.panel))
+    (crystal,) = accepted(made(), Still(still.frame, other, still.axes, None), disturbed(still, LYSO))
+    np.testing.assert_array_equal(crystal.recip, expected.recip)
 
 
 def test_peaks_that_are_no_numbers_do_no_harm():

@@ -82,6 +82,20 @@ def test_a_peak_that_is_no_number_is_no_pair():
     assert index_peak(axes_of(recip), np.full(3, np.nan), np.empty(3)) == np.inf
 
 
+def test_distances_from_the_lattice_are_those_of_all_indices_together():
+    geometry = geometry_of()
+    recip = case_of("plain").recip[0]
+    view = peaks_of(frame_of(geometry), peaks(), geometry.bandwidth)
+    exact = view.q @ np.linalg.inv(recip)
+    expected = np.linalg.norm(exact - np.rint(exact), axis=1)
+    np.testing.assert_allclose(distances(view, axes_of(recip)), expected, atol=1e-12)
+    explained = ~np.isnan(explain(view, axes_of(recip), recip))
+    assert explained[expected < 0.25].all()
+    assert not explained[expected > 0.25 * 3**0.5].any()
+    view.q[0] = np.nan
+    assert distances(view, axes_of(recip))[0] == np.inf
+
+
 def test_too_few_peaks_give_no_radius_and_no_limit():
     geometry = geometry_of()
     recip = case_of("plain").recip[0]
