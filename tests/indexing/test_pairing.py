@@ -9,6 +9,7 @@ from integration.frozen import case_of, frame_of, geometry_of, load, names, peak
 
 from gpuidx.indexing.observed import peaks_of
 from gpuidx.indexing.pairing import (
+    distances,
     explain,
     index_peak,
     pair_peaks,
