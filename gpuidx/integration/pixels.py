@@ -149,10 +149,11 @@ def is_bad(masked: bool, value: float, rules: Rules) -> bool:
 
 
 @jit
-def sum_pixels(pixels: Pixels, table: Table, centre: int) -> Sums:
+def sum_pixels(pixels: Pixels, table: Table, centre: int, values: NDArray[np.float64]) -> Sums:
     """Sums over the pixels of a table about a pixel of the flat slab.
 
-    Values are rounded to float32 first, as CrystFEL holds them.
+    Values are rounded to float32 first, as CrystFEL holds them.  Those of the good pixels are also written
+    to *values* (pixel,), for a second pass.
     """
     image, mask, counts, rules = pixels.image, pixels.mask, pixels.counts, pixels.rules
     number, total, highest, bad = 0, 0.0, -math.inf, 0
@@ -162,6 +163,7 @@ def sum_pixels(pixels: Pixels, table: Table, centre: int) -> Sums:
         if is_bad(mask[at], value, rules):
             bad += 1
         elif counts[at] <= table[row, MOST]:
+            values[number] = value
             number += 1
             total += value
             highest = max(highest, value)
@@ -169,16 +171,12 @@ def sum_pixels(pixels: Pixels, table: Table, centre: int) -> Sums:
 
 
 @jit
-def squared_deviations(pixels: Pixels, table: Table, centre: int, mean: float) -> float:
-    """Sum of the squared deviations from a mean: a second pass, so a high background cancels nothing."""
-    image, mask, counts, rules = pixels.image, pixels.mask, pixels.counts, pixels.rules
+def variance(values: NDArray[np.float64], mean: float) -> float:
+    """Mean squared deviation from the mean: a second pass, so a high background cancels nothing."""
     total = 0.0
-    for row in range(len(table)):
-        at = np.uint64(centre + table[row, STEP])
-        value = float(np.float32(image[at]))
-        if counts[at] <= table[row, MOST] and not is_bad(mask[at], value, rules):
-            total += (value - mean) ** 2
-    return total
+    for value in values:
+        total += (value - mean) ** 2
+    return total / len(values)
 
 
 @jit

@@ -21,8 +21,8 @@ from gpuidx.integration.pixels import (
     Tables,
     is_bad,
     is_saturated,
-    squared_deviations,
     sum_pixels,
+    variance,
 )
 from gpuidx.jit import jit
 
@@ -46,17 +46,28 @@ class Box(NamedTuple):
 
 
 @jit
-def _open_box(pixels: Pixels, tables: Tables, place: NDArray[np.int32], width: int, fs: int, ss: int) -> Box:
-    """The box about pixel (fs, ss) of a panel; not usable if it leaves the panel or lacks pixels."""
+def _open_box(
+    pixels: Pixels,
+    tables: Tables,
+    place: NDArray[np.int32],
+    width: int,
+    fs: int,
+    ss: int,
+    values: NDArray[np.float64],
+) -> Box:
+    """The box about pixel (fs, ss) of a panel; not usable if it leaves the panel or lacks pixels.
+
+    The values of the ring's pixels are left in row 0 of *values* (2, pixel).
+    """
     half = tables.half
     nothing = Sums(0, 0.0, -math.inf, 0)
     centre = (place[1] + ss) * width + place[0] + fs
     if fs < half or ss < half or fs + half >= place[2] or ss + half >= place[3]:
         return Box(False, centre, nothing, nothing)
-    ring = sum_pixels(pixels, tables.ring, centre)
+    ring = sum_pixels(pixels, tables.ring, centre, values[0])
     if ring.number < FEWEST_PIXELS:
         return Box(False, centre, nothing, ring)
-    disc = sum_pixels(pixels, tables.disc, centre)
+    disc = sum_pixels(pixels, tables.disc, centre, values[1])
     return Box(disc.bad == 0 and disc.number >= FEWEST_PIXELS, centre, disc, ring)
 
 
@@ -89,9 +100,10 @@ def _centre_box(
     fs: int,
     ss: int,
     gradient: bool,
+    values: NDArray[np.float64],
 ) -> tuple[Box, int, int]:
     """A box that was moved to its brightest pixel (``-cen``), and where its centre is then."""
-    box = _open_box(pixels, tables, place, width, fs, ss)
+    box = _open_box(pixels, tables, place, width, fs, ss, values)
     bright = 0
     for _ in range(MOVES):
         if not box.usable:
@@ -102,7 +114,7 @@ def _centre_box(
         if bright < FEWEST_BRIGHT:
             break
         fs, ss = fs + step_fs, ss + step_ss
-        box = _open_box(pixels, tables, place, width, fs, ss)
+        box = _open_box(pixels, tables, place, width, fs, ss, values)
         if step_fs == 0 and step_ss == 0:
             break
     return box, fs, ss
@@ -157,14 +169,15 @@ def integrate_spots(
         How many were measured; left out or not because of a saturated pixel; left out as too negative.
     """
     measured, n_saturated, n_implausible = 0, 0, 0
+    values = np.empty((2, len(tables.box)))
     for spot in range(len(position)):
         p = panel[spot]
         from_fs, from_ss = int(position[spot, 0]), int(position[spot, 1])
         fs, ss = from_fs, from_ss
         if centre:
-            box, fs, ss = _centre_box(pixels, tables, rect[p], width, fs, ss, gradient)
+            box, fs, ss = _centre_box(pixels, tables, rect[p], width, fs, ss, gradient, values)
         else:
-            box = _open_box(pixels, tables, rect[p], width, fs, ss)
+            box = _open_box(pixels, tables, rect[p], width, fs, ss, values)
         if not box.usable:
             continue
         plane = find_background(pixels, tables, box.centre, box.ring, gradient)
@@ -182,7 +195,7 @@ def integrate_spots(
             if not saturated:
                 continue
         mean = box.ring.total / box.ring.number
-        spread = squared_deviations(pixels, tables.ring, box.centre, mean) / box.ring.number
+        spread = variance(values[0, : box.ring.number], mean)
         intensity = box.disc.total - under
         sigma = math.sqrt(_poisson_variance(intensity, gain[p]) + box.disc.number * spread)
         if intensity < IMPLAUSIBLE * sigma:
