@@ -121,6 +121,16 @@ def _centre_box(
 
 
 @jit
+def _has_saturated(pixels: Pixels, tables: Tables, box: Box, max_adu: float) -> bool:
+    """Whether a used pixel of disc or ring is above the panel's or its own limit."""
+    if max(box.disc.highest, box.ring.highest) > max_adu:
+        return True
+    return len(pixels.limits) > 0 and (
+        is_saturated(pixels, tables.disc, box.centre) or is_saturated(pixels, tables.ring, box.centre)
+    )
+
+
+@jit
 def _poisson_variance(intensity: float, gain: float) -> float:
     """Variance by counting: one photon for less than one, and that of the background if negative."""
     if abs(intensity / gain) < 1.0:
@@ -184,13 +194,7 @@ def integrate_spots(
         under = under_disc(pixels, tables, box.centre, box.disc, plane)
         if not centre and is_too_steep(plane, box.disc, under):
             continue
-        highest = max(box.disc.highest, box.ring.highest)
-        if highest > max_adu[p] or (
-            len(pixels.limits) > 0
-            and (
-                is_saturated(pixels, tables.disc, box.centre) or is_saturated(pixels, tables.ring, box.centre)
-            )
-        ):
+        if _has_saturated(pixels, tables, box, max_adu[p]):
             n_saturated += 1
             if not saturated:
                 continue
@@ -202,7 +206,8 @@ def integrate_spots(
             n_implausible += 1
             continue
         row = results[measured]
-        row[INTENSITY], row[SIGMA], row[PEAK], row[BACKGROUND] = intensity, sigma, highest, mean
+        row[INTENSITY], row[SIGMA], row[BACKGROUND] = intensity, sigma, mean
+        row[PEAK] = max(box.disc.highest, box.ring.highest)
         row[FS] = position[spot, 0] + (fs - from_fs)
         row[SS] = position[spot, 1] + (ss - from_ss)
         chosen[measured] = spot
