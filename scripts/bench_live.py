@@ -185,20 +185,11 @@ def small(folder: Path) -> None:
         sys.executable, "-m", "gpuidx", f"--zmq-input={endpoint}", "--zmq-request=next", "-g",
         str(folder / "small.geom"), "-o", str(stream), "-j", "1", "--indexing=none", "--peaks=peakfinder8",
     ]  # fmt: skip
-    with Replies([msgpack.packb(good(1))], endpoint) as server:
-        starts = []
-        for _ in range(3):
-            stream.unlink(missing_ok=True)
-            server.limit = server.sent + 1
-            begun = time.monotonic()
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            while not chunks(stream):
-                time.sleep(0.002)
-            starts.append(time.monotonic() - begun)
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
-        stream.unlink()
-        server.limit = server.sent + 500
+    messages = [msgpack.packb(good(1))]
+    starts = [_start(command, stream, messages, endpoint) for _ in range(3)]
+    stream.unlink()
+    with Replies(messages, endpoint) as server:
+        server.limit = 500
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(stream, 500, process)
         before, first = cpu_seconds(process.pid), 500
@@ -212,6 +203,20 @@ def small(folder: Path) -> None:
     print(f"start to first frame, warm cache    {statistics.median(starts):8.3f} s     goal: at most 3")
     print(f"main process, CPU                   {main_ms:8.3f} ms    goal: at most 0.1 a frame")
     print(f"worker's death to the next answer   {statistics.median(deaths):8.3f} s     goal: at most 0.2")
+
+
+def _start(command: list[str], stream: Path, messages: list[bytes], endpoint: str) -> float:
+    """Time from the command to the first chunk; with a server of its own, which knows no older requests."""
+    stream.unlink(missing_ok=True)
+    with Replies(messages, endpoint):
+        begun = time.monotonic()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not chunks(stream):
+            time.sleep(0.002)
+        seconds = time.monotonic() - begun
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+    return seconds
 
 
 def _death(pid: int, stream: Path, server: Replies) -> float:

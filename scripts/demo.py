@@ -31,7 +31,7 @@ def main() -> int:
     options = parser.parse_args()
     folder: Path = options.output
     folder.mkdir(exist_ok=True)
-    print("Compiling for this machine, once (about half a minute) ...", flush=True)
+    print("Compiling for this machine, once (a minute or two) ...", flush=True)
     subprocess.run([*GPUIDX, "warmup"], check=True)
     seconds = _process(folder, options)
     _summary(folder, options.frames, seconds)

@@ -31,6 +31,8 @@ PEAK_BYTES = 4 * NUMBER_WIDTH + 9
 REFLECTION_BYTES = 9 * (NUMBER_WIDTH + 1) + 1
 """Bound on a reflection line, its panel name apart."""
 
+TEN = np.uint64(10)
+
 BLANK, MINUS, POINT, ZERO, NEWLINE = 32, 45, 46, 48, 10
 
 
@@ -58,7 +60,7 @@ def rounded(value: float, decimals: int) -> int:
 def put_in_field(value: float, decimals: int, width: int, buffer: Any, at: int) -> int:
     """Write a number right-aligned into *width* bytes from *at*; the position behind it, or `TOO_WIDE`."""
     negative = value < 0 or (decimals > 0 and value == 0 and np.signbit(value))
-    left = rounded(abs(value), decimals)
+    left = np.uint64(rounded(abs(value), decimals))  # unsigned: a division by ten is one multiplication
     place = at + width - 1
     digits = 0
     while digits <= decimals or left != 0:
@@ -69,8 +71,8 @@ def put_in_field(value: float, decimals: int, width: int, buffer: Any, at: int) 
             place -= 1
             if place < at:
                 return TOO_WIDE
-        tenth = left // 10
-        buffer[np.uint64(place)] = ZERO + (left - tenth * 10)
+        tenth = left // TEN
+        buffer[np.uint64(place)] = ZERO + np.uint8(left - tenth * TEN)
         place -= 1
         left = tenth
         digits += 1
