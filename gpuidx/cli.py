@@ -69,3 +69,9 @@ def call(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("gpuidx: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if "--debug" in argv:
+            traceback.print_exc()
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"gpuidx: a defect of gpuidx: {text} (--debug shows where)", file=sys.stderr)
+        return GpuidxError.exit_code

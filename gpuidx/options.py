@@ -7,7 +7,7 @@ field types at run time, so there is no `from __future__ import annotations` her
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from gpuidx.arguments import option
 from gpuidx.errors import OptionError
@@ -272,6 +272,18 @@ _AT_LEAST = {
 }  # fmt: skip
 
 
+_ABOVE_ZERO = ("highres", "fix_profile_radius", "wavelength_estimate", "camera_length_estimate")
+
+_FINITE = ("threshold", "min_snr", "fix_profile_radius", "fix_divergence", "slot_size",
+           "wavelength_estimate", "camera_length_estimate")  # fmt: skip
+
+_MOST_INTEGER = 2**31 - 1
+"""Kernels, and the readers of streams, hold counts and serial numbers in 32 bits."""
+
+_MOST_REQUESTS = 1000
+"""In flight; each has a socket of its own."""
+
+
 def _flag(name: str) -> str:
     return "-j" if name == "jobs" else "--" + name.replace("_", "-")
 
@@ -281,8 +293,22 @@ def _check_values(o: Options) -> None:
         value = getattr(o, name)
         if value is not None and not value >= least:
             raise OptionError(f"{_flag(name)} is {value:g}; it must be at least {least:g}")
-    if not o.highres > 0:
-        raise OptionError(f"--highres is {o.highres:g}; it is a resolution in Å, above 0")
+    for field in fields(o):
+        value = getattr(o, field.name)
+        if type(value) is int and abs(value) > _MOST_INTEGER:
+            raise OptionError(f"{_flag(field.name)} is {value}; it must be at most {_MOST_INTEGER}")
+    for name in _FINITE:
+        value = getattr(o, name)
+        if value is not None and not math.isfinite(value):
+            raise OptionError(f"{_flag(name)} is {value:g}; it must be a finite number")
+    for name in _ABOVE_ZERO:
+        value = getattr(o, name)
+        if value is not None and not value > 0:
+            raise OptionError(f"{_flag(name)} is {value:g}; it must be above 0")
+    if math.isnan(o.push_res):
+        raise OptionError("--push-res is nan; it is a number of nm⁻¹")
+    if o.zmq_requests > _MOST_REQUESTS:
+        raise OptionError(f"--zmq-requests is {o.zmq_requests}; it must be at most {_MOST_REQUESTS}")
     if any(not t > 0 for t in o.tolerance):
         raise OptionError("--tolerance needs numbers above 0")
     for name in ("int_radius", "peak_radius"):
@@ -292,8 +318,6 @@ def _check_values(o: Options) -> None:
     for header in o.copy_header:
         if not header.isprintable():
             raise OptionError(f"--copy-header={header!r} holds a character that no stream can hold")
-    if o.fix_profile_radius is not None and not o.fix_profile_radius > 0:
-        raise OptionError(f"--fix-profile-radius is {o.fix_profile_radius:g}; it is in m⁻¹, above 0")
 
 
 def _check_support(o: Options) -> None:
@@ -301,6 +325,13 @@ def _check_support(o: Options) -> None:
         raise OptionError("--peaks=zaef (the default) is not built in yet; give --peaks=peakfinder8")
     if o.peaks == "msgpack" and o.zmq_input is None:
         raise OptionError("--peaks=msgpack takes peaks from messages; it needs --zmq-input")
+    if o.peaks == "peakfinder8" and not o.image_data:
+        raise OptionError("--peaks=peakfinder8 needs images; give --peaks=msgpack, or no --no-image-data")
+    if o.peaks == "msgpack" and o.revalidate and not o.image_data:
+        raise OptionError(
+            "without images the peaks sent along cannot be checked, and none would be left; "
+            "give --no-revalidate with --no-image-data"
+        )
     words = o.integration.replace(",", "-").split("-")
     known = {"none", "rings", "cen", "nocen", "sat", "nosat", "grad", "nograd"}
     if words[0] == "prof2d":

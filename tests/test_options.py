@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gpuidx import cli
 from gpuidx.arguments import parse
 from gpuidx.errors import OptionError
 from gpuidx.options import Options, explain_unknown
@@ -69,7 +70,8 @@ def test_every_option_of_indexamajig_is_known_or_said_to_be_missing(name: str) -
     try:
         understood(words)
     except OptionError as error:
-        assert "does not have yet" in str(error) or "exclude each other" in str(error)  # noqa: PT017
+        known = ("does not have yet", "exclude each other", "needs images")
+        assert any(text in str(error) for text in known)  # noqa: PT017
 
 
 @pytest.mark.parametrize("name", OF_ENGINES)
@@ -151,6 +153,31 @@ def test_negative_number_is_a_value() -> None:
         ("-g a -o a -p a -i list --peaks=peakfinder8 --threshold=5abc", "invalid float value"),
         ("-g a -o a -p a -i list --peaks=peakfinder8 --int-radius=7,5,4", "rising radii"),
         ("-g a -o a -p a -i list --peaks=peakfinder8 --tolerance=1,2", "four or six numbers"),
+        (
+            "-g a -o a -p a -i list --peaks=peakfinder8 --threshold=nan",
+            "--threshold is nan; it must be a finite number",
+        ),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --min-snr=inf", "must be a finite number"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --slot-size=inf", "must be a finite number"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --fix-divergence=nan", "must be a finite number"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --push-res=nan", "--push-res is nan"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --highres=0", "--highres is 0; it must be above 0"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --fix-profile-radius=0", "it must be above 0"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --wavelength-estimate=-1", "it must be above 0"),
+        (
+            "-g a -o a -p a -i list --peaks=peakfinder8 --min-pix-count=100000000000",
+            "it must be at most 2147483647",
+        ),
+        (
+            "-g a -o a -p a -i list --peaks=peakfinder8 --serial-start=9223372036854775807",
+            "it must be at most 2147483647",
+        ),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --zmq-requests=1001", "at most 1000"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --no-image-data", "--peaks=peakfinder8 needs images"),
+        (
+            "-g a -o a -p a --zmq-input=tcp://h:1 --zmq-request=n --peaks=msgpack --no-image-data",
+            "give --no-revalidate",
+        ),
         ("-g a -o a -p a -i list --peaks=peakfinder8 --frobnicate", "unrecognized arguments: --frobnicate"),
     ],
 )
@@ -181,6 +208,34 @@ def test_usage_error_ends_with_2_and_opens_nothing(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "exclude each other" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_address_ends_with_2(tmp_path: Path) -> None:
+    words = ["-g", "missing.geom", "-o", "out.stream", "-p", "a", "--peaks=peakfinder8", "--zmq-input=foo"]
+    done = subprocess.run(
+        [sys.executable, "-m", "gpuidx", *words, "--zmq-request=next"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--zmq-input=foo is not an address" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [[], ["--debug"]])
+def test_defect_is_one_line_and_a_traceback_only_for_debugging(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: object) -> int:
+        raise ValueError("two\nlines")
+
+    monkeypatch.setitem(cli.COMMANDS, "warmup", broken)
+    assert cli.call(["warmup", *words]) == 1
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith("gpuidx: a defect of gpuidx: ValueError: two lines")
+    assert ("Traceback" in error) == bool(words)
 
 
 def test_help_has_the_groups_of_indexamajig_and_the_defaults() -> None:

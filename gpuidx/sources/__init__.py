@@ -15,7 +15,7 @@ def open_source(options: InputOptions) -> Source:
 
     Raises
     ------
-    SourceError
+    OptionError
         If the address is none that a socket could connect to.
     """
     if options.zmq_input is None:

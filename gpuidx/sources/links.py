@@ -10,7 +10,7 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from gpuidx.errors import SourceError
+from gpuidx.errors import OptionError, SourceError
 
 _TCP = re.compile(r"tcp://(?:[^\s*;]*;)?(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/*;\[\]]+):(\d{1,5})")
 _IPC = re.compile(r"ipc://\S+")
@@ -25,12 +25,12 @@ def check_address(address: str) -> None:
 
     Raises
     ------
-    SourceError
+    OptionError
         If it is neither ``tcp://HOST:PORT`` nor ``ipc://PATH``.
     """
     tcp = _TCP.fullmatch(address)
     if not (_IPC.fullmatch(address) or (tcp and 0 < int(tcp[2]) < 65536)):
-        raise SourceError(
+        raise OptionError(
             f"--zmq-input={address} is not an address to connect to; expected tcp://HOST:PORT or ipc://PATH"
         )
 
@@ -64,7 +64,10 @@ class Link:
         self, context: "zmq.Context[Any]", poller: zmq.Poller, kind: int, address: str, hwm: int
     ) -> None:
         self.poller, self.connected = poller, False
-        self.socket = socket = context.socket(kind)
+        try:
+            self.socket = socket = context.socket(kind)
+        except zmq.ZMQError as error:
+            raise SourceError(f"{address}: no socket can be opened: {error.strerror}") from error
         socket.linger, socket.rcvhwm = 0, hwm
         socket.reconnect_ivl, socket.reconnect_ivl_max = 100, 1000
         socket.tcp_keepalive, socket.tcp_keepalive_idle = 1, 10

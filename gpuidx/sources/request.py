@@ -8,6 +8,7 @@ REQ_RELAXED and REQ_CORRELATE stay off, and several requests are not sent throug
 """
 
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ class Request:
 
     def __init__(self, address: str, request: str, in_flight: int, late: float) -> None:
         check_address(address)
-        self.address, self.request, self.in_flight, self.late = address, request.encode(), in_flight, late
+        self.address, self.request, self.in_flight, self.late = address, os.fsencode(request), in_flight, late
         self.notes: dict[str, int] = {"requests renewed": 0}
         self._idle: deque[Link] = deque()
         self._asked: dict[Link, float] = {}  # in the order of the requests

@@ -6,6 +6,7 @@ source is always read: when no slot is free, messages are read and dropped here,
 """
 
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,7 +39,7 @@ class Subscribe:
     def __init__(self, address: str, tags: Sequence[str], with_image: bool) -> None:
         check_address(address)
         self.address = address
-        self.tags = sorted((tag.encode() for tag in tags), key=len, reverse=True)
+        self.tags = sorted((os.fsencode(tag) for tag in tags), key=len, reverse=True)
         self.held = HELD_FRAMES if with_image else HELD_PEAK_LISTS
         self.notes: dict[str, int] = {"connections lost": 0}
         self._context: zmq.Context[Any] | None = None

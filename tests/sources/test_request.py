@@ -7,7 +7,7 @@ import pytest
 import zmq
 from sources.driving import Loop, Server, frame, free_address
 
-from gpuidx.errors import SourceError
+from gpuidx.errors import OptionError
 from gpuidx.sources import open_source, request
 from gpuidx.sources.links import check_address
 from gpuidx.sources.request import Request
@@ -204,7 +204,7 @@ def test_requests_in_a_server_that_dies_after_the_stop_are_not_waited_for():
      "inproc://a", "tcp://a b:1", "tcp://h:1 ", "ipc://", "http://h:1", "tcp://:5"],
 )  # fmt: skip
 def test_a_wrong_address_is_an_error_before_anything_is_opened(address):
-    with pytest.raises(SourceError, match=r"--zmq-input=.*expected tcp://HOST:PORT"):
+    with pytest.raises(OptionError, match=r"--zmq-input=.*expected tcp://HOST:PORT"):
         ask(address)
 
 

@@ -8,7 +8,7 @@ import pytest
 import zmq
 from sources.driving import DEADLINE, Loop, bind_when_free, frame
 
-from gpuidx.errors import SourceError
+from gpuidx.errors import OptionError
 from gpuidx.options import InputOptions
 from gpuidx.sources import open_source, subscribe
 from gpuidx.sources.subscribe import Subscribe
@@ -170,6 +170,10 @@ def test_nothing_is_taken_after_a_stop():
         assert loop.source.ended()
 
 
+def test_a_tag_may_be_any_bytes():
+    assert Subscribe("tcp://host:1", ["a\udcff"], True).tags == [b"a\xff"]
+
+
 def test_a_wrong_address_is_an_error_before_anything_is_opened():
-    with pytest.raises(SourceError, match="--zmq-input=nonsense"):
+    with pytest.raises(OptionError, match="--zmq-input=nonsense"):
         Subscribe("nonsense", [""], True)
