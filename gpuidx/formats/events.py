@@ -10,7 +10,7 @@ import signal
 import sys
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.hdf5 import frame_counts
+from gpuidx.formats.hdf5 import frame_counts, one_line
 from gpuidx.geometry import Geometry, read_geometry
 
 
@@ -20,6 +20,8 @@ def answer(question: str, geometry: Geometry) -> str:
         return json.dumps({"frames": frame_counts(json.loads(question), geometry)})
     except Rejected as rejected:
         return json.dumps({"error": rejected.detail})
+    except Exception as error:  # the other files are to be counted all the same
+        return json.dumps({"error": f"{json.loads(question)}: {one_line(error)}"})
 
 
 def main(geometry_file: str) -> None:

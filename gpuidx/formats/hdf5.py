@@ -10,7 +10,6 @@ import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -84,7 +83,7 @@ def open_file(filename: str) -> Any:
     try:
         return h5py.File(filename, "r", locking=False)
     except Exception as error:  # whatever HDF5 makes of a damaged file
-        foreign = Path(filename).is_file() and not h5py.is_hdf5(filename)
+        foreign = os.path.isfile(filename) and not h5py.is_hdf5(filename)  # noqa: PTH113  (never raises)
         why = "not an HDF5 file" if foreign else one_line(error)
         raise Rejected("file cannot be read", f"{filename}: {why}") from error
 
@@ -123,6 +122,8 @@ def frame_counts(filename: str, geometry: Geometry) -> list[int]:
     with open_file(filename) as file:
         try:
             shape = dataset(file, array.data).shape
+        except Rejected as missing:
+            raise Rejected("file cannot be read", missing.detail) from missing
         except Exception as error:
             raise Rejected("file cannot be read", f"{filename}: {one_line(error)}") from error
     if len(shape) != len(array.dims):
@@ -176,6 +177,11 @@ class Hdf5Files:
             If it cannot be read, or anything in it does not fit the geometry.
         """
         parts, index = parse_event(message.event)
+        for array in self.geometry.arrays:
+            if array.dims.count("%") != len(index):
+                raise Rejected(
+                    "bad event", f"the event has {len(index)} indices for '{array.data}'; {_wants(array)}"
+                )
         file = self._file(message.filename)
         try:
             values = self.headers.read(lambda name: self._value(file, fill_path(name, parts), index))
@@ -261,8 +267,6 @@ class Hdf5Files:
             )
         if len(shape) != len(array.dims):
             raise Rejected("wrong shape", f"'{path}' has shape {shape}; {_wants(array)}")
-        if array.dims.count("%") != len(index):
-            raise Rejected("bad event", f"the event has {len(index)} indices for '{path}'; {_wants(array)}")
         check_shape(path, [shape[array.dims.index(d)] for d in ("ss", "fs")], array.shape)
         frame = iter(index)
         chosen: list[int | slice] = []

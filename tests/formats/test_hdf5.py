@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from formats.making_files import FILE, FRAMES, MANY, files_decoder, read, write
 from numpy.testing import assert_array_equal
 
 from gpuidx.errors import Rejected
+from gpuidx.formats import events
 from gpuidx.formats.hdf5 import fill_path, frame_counts, parse_event
 from gpuidx.geometry import parse_geometry
 from gpuidx.model import Message
@@ -126,7 +128,7 @@ def test_links_to_other_files_are_followed(tmp_path):
 
 
 def test_no_image_is_read_without_image_data(tmp_path):
-    frame = read(write(tmp_path / "a.h5", None), using=files_decoder(image_data=False))
+    frame = read(write(tmp_path / "a.h5", None), using=files_decoder(image_data=False, peaks="none"))
     assert frame.image is None
 
 
@@ -236,6 +238,22 @@ def test_a_file_whose_frames_cannot_be_counted_is_rejected(tmp_path, data, text)
     with pytest.raises(Rejected, match="file cannot be read") as caught:
         frame_counts(write(tmp_path / "a.h5", data), parse_geometry(MANY, "g.geom"))
     assert text in caught.value.detail
+    assert "Rejected" not in caught.value.detail
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_a_name_that_no_file_can_have_is_rejected(name):
+    assert reason(name)[0] == "file cannot be read"
+    assert json.loads(events.answer(json.dumps(name), parse_geometry(MANY, "g.geom"))).keys() == {"error"}
+
+
+def test_the_count_goes_on_after_whatever_happens(monkeypatch):
+    def broken(*_):
+        raise MemoryError("much too large")
+
+    monkeypatch.setattr(events, "frame_counts", broken)
+    answer = json.loads(events.answer('"a.h5"', parse_geometry(MANY, "g.geom")))
+    assert answer == {"error": "a.h5: MemoryError: much too large"}
 
 
 def test_frames_behind_path_placeholders_are_not_counted(tmp_path):
