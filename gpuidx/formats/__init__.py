@@ -77,7 +77,7 @@ class Decoder:
 
     def __init__(self, geometry: Geometry, options: Options, masks: Masks | None) -> None:
         self.notes: Counter[str] = Counter()
-        headers, buffers = HeaderLookup(geometry, options.copy_header, self.notes), Buffers()
+        headers, buffers = HeaderLookup(geometry, options.copy_header, self.notes, options), Buffers()
         self._msgpack = MsgPackDecoder(geometry, options, headers, masks, buffers, self.notes)
         self._files = Hdf5Files(geometry, options, headers, masks, buffers)
 

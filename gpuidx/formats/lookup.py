@@ -15,7 +15,8 @@ from gpuidx.errors import Rejected
 from gpuidx.geometry import Detector, Geometry, Lookup
 from gpuidx.geometry.lookup import length_from, wavelength_from
 from gpuidx.model import HeaderValue
-from gpuidx.units import energy_of_wavelength
+from gpuidx.options import IndexOptions
+from gpuidx.units import ANGSTROM, energy_of_wavelength
 
 ReadValue = Callable[[str], HeaderValue]
 """Gives a header value by its name; raises `Rejected` if there is none or it is no number or text."""
@@ -28,6 +29,9 @@ LONGEST_CAMERA = 1e3
 
 NEAREST_PANEL = 1e-6
 """m from the sample to the plane of a panel; nearer there is no diffraction geometry."""
+
+ESTIMATE_TOLERANCE = 0.1
+"""Greatest relative difference between a frame and ``--wavelength-estimate`` and its like."""
 
 LONGEST_TEXT = 16384
 """Characters of a text value, as in CrystFEL 0.12."""
@@ -98,11 +102,20 @@ class HeaderLookup:
     copy_header
         Names of values to be copied to the stream; the frame goes on without one that is missing.
     notes
-        Counts copied values that were left out.
+        Counts copied values that were left out, and frames that differ from the estimates.
+    estimates
+        ``--wavelength-estimate`` and ``--camera-length-estimate``.
     """
 
-    def __init__(self, geometry: Geometry, copy_header: Sequence[str], notes: Counter[str]) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        copy_header: Sequence[str],
+        notes: Counter[str],
+        estimates: IndexOptions | None = None,
+    ) -> None:
         self.geometry, self.copy_header, self.notes = geometry, tuple(copy_header), notes
+        self.estimates = estimates
         self._good: Detector | None = None
 
     def read(self, value_of: ReadValue) -> FrameValues:
@@ -123,6 +136,9 @@ class HeaderLookup:
                 self._length("detector_shift_y", geometry.shift_y, value_of, headers, "m"),
             ]
         detector = self._detector(clen, shift[0], shift[1])
+        if self.estimates is not None:
+            self._compare("wavelength", wavelength * ANGSTROM, self.estimates.wavelength_estimate)
+            self._compare("camera length", detector.clen, self.estimates.camera_length_estimate)
         self._copy(value_of, headers)
         return FrameValues(wavelength, energy_of_wavelength(wavelength), detector, headers)
 
@@ -187,6 +203,12 @@ class HeaderLookup:
                 )
             self._good = detector
         return detector
+
+    def _compare(self, what: str, value: float, estimate: float | None) -> None:
+        """Count a frame that differs from an estimate; both in m."""
+        if estimate is not None and not abs(value - estimate) <= ESTIMATE_TOLERANCE * estimate:
+            option = f"--{what.replace(' ', '-')}-estimate={estimate:g}"
+            self.notes[f"frames whose {what} differs from {option} by more than 10 %"] += 1
 
     def _copy(self, value_of: ReadValue, headers: dict[str, HeaderValue]) -> None:
         for name in self.copy_header:

@@ -157,11 +157,22 @@ def first_element(data: memoryview, notes: Counter[str]) -> Packed:
     count = count_of(data)
     if count == 0:
         raise Rejected("not a map", "the message is an empty array")
+    first = _first_of_few(data) if count <= FEW_ELEMENTS else None
+    if first is None:
+        first = _first_of_many(data)
     if count > 1:
         notes["further maps in a message, ignored"] += count - 1
-    if count <= FEW_ELEMENTS:
-        with suppress(*_FAILURES):
-            return _ARRAY.decode(data)[0]
+    return first
+
+
+def _first_of_few(data: memoryview) -> Packed | None:
+    """The first element, quickly; None if that fails, for whatever reason."""
+    with suppress(*_FAILURES):
+        return _ARRAY.decode(data)[0]
+    return None
+
+
+def _first_of_many(data: memoryview) -> Packed:
     with _reported("the message", len(data)):
         _unpacker(data).skip()  # the rest must be whole, though it is ignored
         unpacker = _unpacker(data)

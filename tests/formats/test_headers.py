@@ -143,3 +143,19 @@ def test_the_same_camera_length_gives_the_same_detector():
     using = decoder()
     first, second = (decode(pack(fields(photon_energy=e)), using) for e in (9500.0, 9400.0))
     assert first.detector is second.detector
+
+
+@pytest.mark.parametrize(
+    ("estimates", "differ"),
+    [
+        ({}, []),
+        ({"wavelength_estimate": 1.3e-10, "camera_length_estimate": 0.05}, []),
+        ({"wavelength_estimate": 1.5e-10}, ["wavelength"]),
+        ({"camera_length_estimate": 0.056}, ["camera length"]),
+        ({"wavelength_estimate": 1e-10, "camera_length_estimate": 0.04}, ["wavelength", "camera length"]),
+    ],
+)
+def test_frames_far_from_the_estimates_are_counted(estimates, differ):
+    using = decoder(**estimates)
+    decode(pack(fields()), using)
+    assert [note.split(" differs")[0] for note in using.notes] == [f"frames whose {what}" for what in differ]

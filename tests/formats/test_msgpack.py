@@ -24,6 +24,8 @@ from formats.making import (
 )
 from numpy.testing import assert_array_equal
 
+from gpuidx.errors import Rejected
+
 GOOD = pack(fields())
 OTHER = fields(IMAGE[::-1].copy(), photon_energy=8000.0)
 ENERGY, CLEN = ("photon_energy", 9500.0), ("clen_mm", 50.0)
@@ -175,6 +177,13 @@ def test_counts_ignored_maps():
     assert using.notes["further maps in a message, ignored"] == 6
 
 
+def test_counts_no_maps_of_a_message_that_is_rejected():
+    using = decoder()
+    with pytest.raises(Rejected, match="truncated message"):
+        decode(b"\xdd\xff\xff\xff\xff" + bytes(100), using)
+    assert not using.notes
+
+
 def test_reports_duplicate_keys():
     using = decoder()
     decode(DECODED["duplicate keys"], using)
@@ -206,7 +215,7 @@ def test_a_nested_key_that_is_missing_is_named():
 
 
 def test_the_image_key_is_not_needed_without_image_data():
-    frame = decode(pack(fields(None)), decoder(image_data=False))
+    frame = decode(pack(fields(None)), decoder(image_data=False, peaks="none"))
     assert frame.image is None
     assert frame.photon_energy == pytest.approx(9500)
 
