@@ -23,13 +23,14 @@ from gpuidx.flow.forkserver import start_forkserver, stop_forkserver
 from gpuidx.flow.output import Output
 from gpuidx.flow.platform import allow_open_files
 from gpuidx.flow.slots import Slots
-from gpuidx.flow.stop import Stop
+from gpuidx.flow.stop import Stop, interruptible
 from gpuidx.geometry import Geometry, read_geometry
-from gpuidx.geometry.streaming import streaming_problems
+from gpuidx.geometry.streaming import check_mask_files, streaming_problems
 from gpuidx.options import Options
 from gpuidx.selection import decide
 from gpuidx.sources import open_source
 from gpuidx.sources.contract import Source
+from gpuidx.sources.files import check_list
 from gpuidx.status import Status
 from gpuidx.stream.head import head_bytes
 
@@ -75,15 +76,20 @@ def run(options: Options, argv: Sequence[str]) -> int:
     GpuidxError
         With what ended the run; its `exit_code` is that of the program.
     """
+    source = open_source(options)
     geometry = read_geometry(options.geometry)
     cell = read_cell(options.pdb) if options.pdb else None
     _check_inputs(options, geometry, cell)
     _, choice = decide(options.backend)
     _announce(options, geometry, cell)
     log.info("%s", choice)
-    start_forkserver(["gpuidx.warm"])
-    with Run(options, argv, geometry, cell) as running:
-        return running.loop()
+    try:
+        with interruptible():
+            start_forkserver(["gpuidx.warm"])
+            with Run(options, argv, geometry, cell, source) as running:
+                return running.loop()
+    finally:
+        stop_forkserver()
 
 
 def slot_bytes(options: Options, geometry: Geometry) -> int:
@@ -104,17 +110,24 @@ class Run:
         Of the run.
     argv
         The command line, for the head of the stream.
+    source
+        Where the messages come from; not yet opened.
     """
 
     def __init__(
-        self, options: Options, argv: Sequence[str], geometry: Geometry, cell: UnitCell | None
+        self,
+        options: Options,
+        argv: Sequence[str],
+        geometry: Geometry,
+        cell: UnitCell | None,
+        source: Source,
     ) -> None:
         self.options = options
         self.accounts = Accounts(options.serial_start)
         self.status = Status(options.status_interval, options.advise_after, options.does_index)
         self.stop = Stop()
         self.poller = zmq.Poller()
-        self.source: Source = open_source(options)
+        self.source = source
         self.notes: Counter[str] = Counter()
         self._arrived: dict[int, float] = {}
         self._last_arrival = time.monotonic()
@@ -122,12 +135,11 @@ class Run:
         self._source_stopped = False
         self._closing = ExitStack()
         with ExitStack() as closing:
-            self.output = Output(
-                options.output, head_bytes(__version__, argv, geometry, cell, options.indexing)
-            )
-            closing.callback(self.output.close)
+            head = head_bytes(__version__, argv, geometry, cell, options.indexing)
             self.slots = Slots(options.slots or 4 + 4 * options.jobs, slot_bytes(options, geometry))
             closing.callback(self.slots.close)
+            self.output = Output(options.output, head)  # overwrites: only after all that may fail
+            closing.callback(self.output.close)
             stages = {stage: column for column, stage in enumerate(STAGES)}
             self.pool = Pool(
                 "gpuidx.worker:work",
@@ -158,7 +170,6 @@ class Run:
 
     def _close_children(self) -> None:
         self.pool.close(now=self.stop.level > 1)
-        stop_forkserver()
 
     def loop(self) -> int:
         """Take turns until the run has ended; gives the exit code."""
@@ -318,9 +329,12 @@ def _check_inputs(options: Options, geometry: Geometry, cell: UnitCell | None) -
 
     Raises
     ------
-    OptionError, GeometryError
+    OptionError, GeometryError, SourceError
         Before anything is opened.
     """
+    if options.input is not None:
+        check_list(options.input)
+    check_mask_files(geometry, read_masks=options.mask_data)
     if options.zmq_input is not None:
         wanted = {"read_masks": options.mask_data, "read_images": options.image_data}
         for problem in streaming_problems(geometry, **wanted):
@@ -343,7 +357,7 @@ def _announce(options: Options, geometry: Geometry, cell: UnitCell | None) -> No
 @contextmanager
 def _patience() -> Iterator[None]:
     """Tell the user, if starting takes long, what the wait is for."""
-    text = "compiling for this machine, once (up to a minute); 'gpuidx warmup' does it ahead"
+    text = "compiling for this machine, once (a minute or two); 'gpuidx warmup' does it ahead"
     timer = threading.Timer(3.0, log.info, [text])
     timer.daemon = True
     timer.start()

@@ -108,6 +108,7 @@ class Status:
             f"{elapsed:.1f} s, {rate:.1f} frames/s over the whole run",
             *accounts.lines(),
             *(f"{n:7d}  {what}" for what, n in notes.items() if n),
+            *self._advice(accounts),
         ]
 
     def _latency_text(self) -> str:

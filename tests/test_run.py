@@ -256,9 +256,39 @@ def test_wrong_cell_ends_with_1_and_opens_nothing(folder: Path) -> None:
 
 
 def test_output_that_cannot_be_written_ends_with_5(folder: Path) -> None:
+    (folder / "list").touch()
     done = run(folder, "-i", "list", *PEAKS, "-o", "missing/test.stream")
     assert done.code == 5
     assert "missing/test.stream" in done.log
+
+
+@pytest.mark.parametrize("words", [["-o", "test.geom"], ["-i", "gone"], ["--slots=999999999"]])
+def test_failed_start_overwrites_nothing(folder: Path, words: list[str]) -> None:
+    (folder / "list").touch()
+    (folder / "test.stream").write_text("CrystFEL stream format 2.3\nof an earlier run\n")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    process = start(folder, "-i", "list", *PEAKS, *words)
+    assert process.wait(PATIENCE) in (1, 3, 5)
+    process.communicate()
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "log"} == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_while_compiling_ends_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(folder / "cold"))
+    process = start(folder, "--zmq-input=tcp://127.0.0.1:9", "--zmq-request=next", *PEAKS)
+    while "compiling" not in (folder / "log").read_text():
+        assert process.poll() is None
+    children = _workers(process.pid)
+    begun = time.monotonic()
+    process.send_signal(number)
+    process.communicate(timeout=PATIENCE)
+    assert time.monotonic() - begun < 5
+    assert process.returncode == 130
+    assert "gpuidx: interrupted" in (folder / "log").read_text()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
 
 def test_missing_image_file_is_counted_and_the_run_goes_on(folder: Path) -> None:
@@ -277,7 +307,8 @@ def test_missing_image_file_is_counted_and_the_run_goes_on(folder: Path) -> None
     assert "gone.h5" in done.log
 
 
-def test_empty_stage_is_named_with_likely_causes(folder: Path) -> None:
+@pytest.mark.parametrize("interval", ["0.1", "100"])  # during the run, or at its end
+def test_empty_stage_is_named_with_likely_causes(folder: Path, interval: str) -> None:
     messages = beamtime(12).messages
     with Server("rep", messages) as server:
         done = run(
@@ -287,7 +318,7 @@ def test_empty_stage_is_named_with_likely_causes(folder: Path) -> None:
             "--threshold=1e6",
             "--max-frames=12",
             "--advise-after=5",
-            "--status-interval=0.1",
+            f"--status-interval={interval}",
         )
     assert "no peaks in any frame so far" in done.log
     assert "--threshold" in done.log
@@ -340,6 +371,7 @@ def test_second_signal_stops_at_once_and_counts_what_was_in_flight(folder: Path)
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full of Linux")
 def test_full_disk_ends_with_5(folder: Path) -> None:
+    (folder / "list").touch()
     done = run(folder, "-i", "list", *PEAKS, "-o", "/dev/full")
     assert done.code == 5, done.log
     assert "/dev/full: cannot be written" in done.log

@@ -13,7 +13,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.context import ForkServerProcess
 from typing import Any
@@ -44,7 +44,11 @@ def start_forkserver(preload: Sequence[str]) -> None:
 
 
 def stop_forkserver() -> None:
-    """End the forkserver; to be called when its children have ended (else it waits for them)."""
+    """End the forkserver and whatever children it has left; it may be loading modules for a long time yet."""
+    pid = forkserver_pid()
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import stat
 from contextlib import suppress
+from pathlib import Path
 
 from gpuidx.errors import StreamError
 
@@ -18,7 +19,8 @@ class Output:
     Parameters
     ----------
     path
-        Name as the user gave it; an existing file is overwritten.
+        Name as the user gave it; an existing file is overwritten if it begins with the first word of
+        *head*.  Any other file, such as the geometry, was named by mistake.
     head
         Written first.
 
@@ -44,6 +46,7 @@ class Output:
             raise StreamError(f"{path}: cannot be created: {_reason(error)}") from error
         try:
             self._claim()
+            self._recognise(head)
             with suppress(OSError):  # a pipe or a device has no length
                 os.ftruncate(self._fd, 0)
             self._append(head)
@@ -61,6 +64,23 @@ class Output:
             raise StreamError(f"{self.path}: another process is writing this file") from error
         except OSError:
             return
+
+    def _recognise(self, head: bytes) -> None:
+        """See to it that what is overwritten was an output as well."""
+        begin = head.split(b" ", 1)[0].split(b"\n", 1)[0]
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode) or not status.st_size or not begin:
+            return
+        try:
+            with Path(self.path).open("rb") as file:
+                found = file.read(len(begin))
+        except OSError:  # it may be written, but not read
+            return
+        if found != begin:
+            raise StreamError(
+                f"{self.path}: this file exists and is not an output of an earlier run; remove it, "
+                "or give another name"
+            )
 
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """Append one chunk.

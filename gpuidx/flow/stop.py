@@ -4,7 +4,8 @@
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -16,11 +17,26 @@ SAME = 0.1
 """Signals within this time after the first, in s, are one: ``timeout`` signals the process and its group."""
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGUSR1 raise `KeyboardInterrupt`, as Ctrl-C does, while no `Stop` is installed."""
+    before = {number: signal.signal(number, _interrupt) for number in SIGNALS if number != signal.SIGINT}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 class Stop:
     """Counts the signals to stop; they arrive between two Python instructions of the main thread.
 
     Install it after the children were started: until then Ctrl-C raises `KeyboardInterrupt`, which also
-    ends the wait for a slow start.
+    ends the wait for a slow start; so do the other signals within `interruptible`.
 
     Attributes
     ----------

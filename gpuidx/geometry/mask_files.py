@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gpuidx.errors import GeometryError
 from gpuidx.geometry.description import MaskSource, Panel
+from gpuidx.geometry.streaming import missing_file
 
 Reader = Callable[[str, str], NDArray[Any]]
 """Gives a whole data set by file name and path within the file."""
@@ -61,10 +62,7 @@ class MaskFiles:
             try:
                 self._known[file, data] = self._reader(file, data)
             except FileNotFoundError as error:
-                text = (
-                    f"'{file}' does not exist; names are relative to the folder in which the run is started"
-                )
-                raise GeometryError(self._geometry_file, line, text) from error
+                raise missing_file(self._geometry_file, line, file) from error
             except (OSError, KeyError, ValueError) as error:
                 text = f"{name} cannot be read ({_first_line(error)}); expected a data set of an HDF5 file"
                 raise GeometryError(self._geometry_file, line, text) from error

@@ -5,6 +5,7 @@ A file of many frames named without an event stands for all its frames.  How man
 itself says, and the main process loads no HDF5 library: a helper (`expand`) is asked.
 """
 
+import errno
 import itertools
 import os
 import sys
@@ -46,6 +47,29 @@ def events_of(counts: Sequence[int]) -> Iterator[str]:
         yield "//" + "/".join(map(str, index))
 
 
+def check_list(listing: str) -> None:
+    """See whether a list can be read, before anything else is begun.
+
+    Raises
+    ------
+    SourceError
+        If it cannot.
+    """
+    if listing == "-":
+        return
+    try:
+        os.close(os.open(listing, os.O_RDONLY | os.O_NONBLOCK))
+        if os.path.isdir(listing):  # noqa: PTH112  (never raises)
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    except (OSError, ValueError) as error:
+        raise _unreadable(listing, error) from error
+
+
+def _unreadable(listing: str, error: Exception) -> SourceError:
+    why = getattr(error, "strerror", None) or str(error)
+    return SourceError(f"{listing}: cannot read the list of files: {why}")
+
+
 class Files:
     """A `Source` that names one frame after the other.
 
@@ -85,7 +109,7 @@ class Files:
                 self._read()
         except OSError as error:
             self.close()
-            raise SourceError(f"{self.listing}: cannot read the list of files: {error.strerror}") from error
+            raise _unreadable(self.listing, error) from error
         except SourceError:
             self.close()
             raise

@@ -5,7 +5,7 @@ import pytest
 import zmq
 
 from gpuidx.flow import stop as module
-from gpuidx.flow.stop import SIGNALS, Stop
+from gpuidx.flow.stop import SIGNALS, Stop, interruptible
 
 
 @pytest.fixture
@@ -58,6 +58,14 @@ def test_a_signal_wakes_the_poller_once(stop):
     assert len(events) == 1
     stop.notice(events)
     assert poller.poll(0) == []
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_before_the_children_run_each_signal_interrupts(number):
+    before = [signal.getsignal(each) for each in SIGNALS]
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        signal.raise_signal(number)
+    assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
 def test_removing_gives_the_signals_back(stop):

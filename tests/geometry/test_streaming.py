@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is refused before a run on streamed messages."""
 
+import pytest
 from geometry.texts import ONE, TWO, read
 
+from gpuidx.errors import GeometryError
 from gpuidx.geometry import streaming_problems
+from gpuidx.geometry.streaming import check_mask_files
 
 
 def test_a_plain_geometry_has_no_problem():
@@ -23,6 +26,18 @@ def test_masks_do_not_matter_where_they_are_not_read():
     lines = "mask = /m\nmask_bad = 1\n"
     assert streaming_problems(read(lines + ONE), read_masks=False) == []
     assert streaming_problems(read(lines + ONE + "p0/no_index = 1\n")) == []
+
+
+def test_files_of_masks_must_be_there(tmp_path):
+    lines = f"mask1_data = /m\nmask1_badbits = 1\nmask1_file = {tmp_path}/m.h5\n"
+    with pytest.raises(GeometryError, match=r":\d+: '.*m.h5' does not exist; names are relative"):
+        check_mask_files(read(lines + TWO))
+    check_mask_files(read(lines + TWO), read_masks=False)
+    (tmp_path / "m.h5").touch()
+    check_mask_files(read(lines + TWO))
+    saturation = f"saturation_map = /s\nsaturation_map_file = {tmp_path}/s.h5\n"
+    with pytest.raises(GeometryError, match=r"'.*s.h5' does not exist"):
+        check_mask_files(read(saturation + TWO))
 
 
 def test_images_have_two_dimensions():

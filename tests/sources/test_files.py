@@ -12,7 +12,7 @@ from sources.driving import DEADLINE, Loop
 from gpuidx.errors import SourceError
 from gpuidx.options import InputOptions
 from gpuidx.sources import expand, open_source
-from gpuidx.sources.files import AHEAD, Files, events_of, parse_line
+from gpuidx.sources.files import AHEAD, Files, check_list, events_of, parse_line
 
 GEOMETRY = """\
 photon_energy = 9500
@@ -151,6 +151,14 @@ def test_a_list_that_is_missing_is_an_error(geometry):
         Loop(Files("none.lst", geometry)),
     ):
         pass
+
+
+def test_a_list_that_cannot_be_read_is_known_before_the_run(tmp_path):
+    check_list("-")
+    check_list(list_file(tmp_path, "a.h5"))
+    for listing, why in (("none.lst", "No such file"), (str(tmp_path), "Is a directory")):
+        with pytest.raises(SourceError, match=f"{listing}: cannot read the list of files: {why}"):
+            check_list(listing)
 
 
 def test_an_hdf5_file_given_as_list_is_an_error(tmp_path, geometry):
