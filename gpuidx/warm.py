@@ -51,11 +51,12 @@ _CELL = UnitCell(parameters=(29.0, 31.0, 37.0, 90.0, 90.0, 90.0), lattice_type="
 _ENERGY = 9000.0
 
 
-def _options(peaks: str) -> Options:
+def _options(peaks: str, fast: bool = False) -> Options:
     return Options(
         geometry="warm.geom", output="warm.stream", pdb="warm.cell", zmq_input="tcp://warm:1",
         zmq_request="next",
         peaks=peaks, threshold=20.0, min_snr=3.0, min_pix_count=1, integration="rings-cen-grad",
+        peakfinder8_fast=fast, refine_shift=fast,
     )  # fmt: skip
 
 
@@ -105,6 +106,9 @@ def warm() -> int:
     for kind in PIXEL_TYPES:
         wide = counts.astype(kind) + np.array(1000, kind)
         pipeline.process(_as_message(_message(wide)), place)
+    fast = Pipeline(_options("peakfinder8", fast=True), geometry, _CELL)
+    for kind in PIXEL_TYPES:
+        fast.process(_as_message(_message(counts.astype(kind))), place)
     supplied = Pipeline(_options("msgpack"), geometry, _CELL)
     for kind in PIXEL_TYPES:
         supplied.process(_as_message(_message(counts.astype(kind))), place)
