@@ -220,3 +220,18 @@ def test_the_sample_is_drawn_by_the_numbers_of_glibc() -> None:
         sampled._next_random(state, calls)
     numbers = [int(sampled._next_random(state, sampled.WARM_UP + k)) >> 1 for k in range(4)]
     assert numbers == [1804289383, 846930886, 1681692777, 1714636915]
+
+
+def test_the_sample_of_a_ring_goes_panel_by_panel_without_masked_pixels() -> None:
+    halves = [make_panel(f"p{k}", (0, 100 * k, 200, 100), (-99.7, -100.4 + 100 * k)) for k in (0, 1)]
+    geometry = make_geometry(halves, (200, 200))
+    bad = np.zeros((200, 200), bool)
+    bad[:, 40:50] = True
+    none = np.zeros_like(bad)
+    rings = make_rings(geometry.detector(0.1), (200, 200), bad, 0, 0)
+    drawn = sampled.sample_rings(make_rings(geometry.detector(0.1), (200, 200), none, 0, 0))
+    for row, whole in zip(sampled.sample_rings(rings), drawn, strict=True):
+        used = row[row != sampled.EMPTY_SLOT]
+        assert (np.diff(rings.panel_of[used].astype(int)) >= 0).all()
+        assert used.tolist() == [pixel for pixel in whole if pixel >= 0 and not bad.flat[pixel]]
+    assert len({int(panel) for panel in rings.panel_of[drawn[60]]}) == 2
