@@ -20,7 +20,7 @@ from typing import Any
 
 from gpuidx.errors import WorkerError
 from gpuidx.flow import platform
-from gpuidx.flow.platform import PRELOAD_VARIABLE
+from gpuidx.flow.platform import MAIN_VARIABLE, PRELOAD_VARIABLE
 from gpuidx.flow.stop import SIGNALS
 
 _LIFELINE = "gpuidx.flow.lifeline"
@@ -103,7 +103,11 @@ def _see_that_it_runs() -> None:
     """
     resource_tracker.ensure_running()  # unblocks them otherwise
     paths = [path or os.getcwd() for path in sys.path]  # noqa: PTH109  (a plain string is wanted)
-    environment = {PRELOAD_VARIABLE: ",".join(_preload), "PYTHONPATH": os.pathsep.join(paths)}
+    environment = {
+        PRELOAD_VARIABLE: ",".join(_preload),
+        MAIN_VARIABLE: str(os.getpid()),
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
     with _no_main_module(), _environment(environment), _blocked():
         forkserver.ensure_running()
 

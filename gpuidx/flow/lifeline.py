@@ -14,7 +14,7 @@ import importlib
 import os
 import signal
 
-from gpuidx.flow.platform import PRELOAD_VARIABLE, end_with_parent, thread_count
+from gpuidx.flow.platform import MAIN_VARIABLE, PRELOAD_VARIABLE, end_with_parent, thread_count
 
 loaded: list[str] = []
 """Modules that were loaded ahead."""
@@ -50,6 +50,8 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUM
     os.environ[_name] = "1"
 _forker = os.getpid()
 end_with_parent()
+if os.environ.pop(MAIN_VARIABLE, str(os.getppid())) != str(os.getppid()):
+    os._exit(1)  # main has died before the request was made
 _preload([name for name in os.environ.pop(PRELOAD_VARIABLE, "").split(",") if name])
 gc.collect()
 gc.freeze()  # what is shared with the children stays shared

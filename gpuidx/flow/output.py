@@ -19,8 +19,8 @@ class Output:
     Parameters
     ----------
     path
-        Name as the user gave it; an existing file is overwritten if it begins with the first word of
-        *head*.  Any other file, such as the geometry, was named by mistake.
+        Name as the user gave it; an existing file is overwritten if it begins with the first line of
+        *head*, the last word (a version) apart.  Any other file, such as the geometry, was named by mistake.
     head
         Written first.
 
@@ -67,7 +67,7 @@ class Output:
 
     def _recognise(self, head: bytes) -> None:
         """See to it that what is overwritten was an output as well."""
-        begin = head.split(b" ", 1)[0].split(b"\n", 1)[0]
+        begin = head.split(b"\n", 1)[0].rsplit(b" ", 1)[0]
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode) or not status.st_size or not begin:
             return

@@ -24,6 +24,9 @@ from pathlib import Path
 PRELOAD_VARIABLE = "GPUIDX_PRELOAD"
 """Environment variable with the modules that the forkserver loads, separated by commas."""
 
+MAIN_VARIABLE = "GPUIDX_MAIN"
+"""Environment variable with main's process number, for the forkserver."""
+
 _PR_SET_PDEATHSIG = 1
 _MEBIBYTE = 1 << 20
 

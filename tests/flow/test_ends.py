@@ -53,6 +53,16 @@ def test_nothing_is_left_when_main_is_killed_without_the_death_signal():
         assert process.stderr.read() == ""
 
 
+def test_a_forkserver_whose_main_has_died_at_once_loads_nothing():
+    code = "import gpuidx.flow.lifeline; print('loaded')"
+    for main, expected in ((os.getpid(), (0, "loaded\n")), (1, (1, ""))):
+        environment = {**os.environ, "GPUIDX_MAIN": str(main)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == expected, done.stderr
+
+
 @pytest.mark.parametrize("portable", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_to_the_whole_group_lets_all_tasks_finish(number, portable):

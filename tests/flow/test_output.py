@@ -34,20 +34,27 @@ def test_head_and_chunks_stand_in_the_file_at_once(tmp_path):
     out.close()
 
 
-@pytest.mark.parametrize("found", [b"photon_energy = 9000 eV\n", b"\x89HDF", b"he"])
+@pytest.mark.parametrize("found", [b"photon_energy = 9000 eV\n", b"\x89HDF", b"he", b"head form 1\n"])
 def test_a_file_that_is_no_output_is_not_overwritten(tmp_path, found):
     path = tmp_path / "detector.geom"
     path.write_bytes(found)
     with pytest.raises(StreamError, match="is not an output of an earlier run"):
-        Output(str(path), b"head of it\n")
+        Output(str(path), b"head format 2.3\n")
     assert path.read_bytes() == found
+
+
+def test_an_output_of_another_version_is_overwritten(tmp_path):
+    path = tmp_path / "out.stream"
+    path.write_bytes(b"head format 2.2\nchunk\n")
+    Output(str(path), b"head format 2.3\n").close()
+    assert path.read_bytes() == b"head format 2.3\n"
 
 
 def test_an_empty_file_is_overwritten(tmp_path):
     path = tmp_path / "out.stream"
     path.touch()
-    Output(str(path), b"head of it\n").close()
-    assert path.read_bytes() == b"head of it\n"
+    Output(str(path), b"head format 2.3\n").close()
+    assert path.read_bytes() == b"head format 2.3\n"
 
 
 def test_a_chunk_that_does_not_fit_is_taken_back_as_a_whole(tmp_path):
@@ -92,11 +99,11 @@ def test_a_file_that_is_being_written_is_not_touched(tmp_path):
     path = tmp_path / "out.stream"
     first = Output(str(path), b"first")
     with pytest.raises(StreamError, match="another process is writing this file"):
-        Output(str(path), b"first of second")
+        Output(str(path), b"first 2")
     first.close()
     assert path.read_bytes() == b"first"
-    Output(str(path), b"first of second").close()
-    assert path.read_bytes() == b"first of second"
+    Output(str(path), b"first 2").close()
+    assert path.read_bytes() == b"first 2"
 
 
 def test_devices_may_be_shared_and_take_nothing_back():
