@@ -86,6 +86,8 @@ class SimulateOptions(ServeSettings, FrameSettings):
             raise OptionError(
                 f"--frames is {self.frames}; it must be at least 1, or 0 to serve until stopped"
             )
+        if self.frames >= 2**31:
+            raise OptionError(f"--frames is {self.frames}; it must be below 2³¹")
         for name, least in (("rate", 0), ("distinct", 0), ("memory", 1), ("subscribers", 0), ("queue", 1)):
             if not getattr(self, name) >= least:
                 raise OptionError(f"--{name} is {getattr(self, name):g}; it must be at least {least}")
@@ -102,9 +104,9 @@ def main(argv: Sequence[str]) -> int:
         If options or files are wrong, or the address cannot be served.
     """
     options = parse(SimulateOptions, argv, "gpuidx simulate", DESCRIPTION)
-    geometry, cell = _inputs(options)
-    simulator = Simulator(geometry, cell, options, _orientations(options))
     try:
+        geometry, cell = _inputs(options)
+        simulator = Simulator(geometry, cell, options, _orientations(options))
         if options.mask is not None:
             write_mask(simulator.bad, Path(options.mask))
         if options.serve != "none":

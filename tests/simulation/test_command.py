@@ -15,7 +15,7 @@ import zmq
 
 from gpuidx.cell import read_cell
 from gpuidx.commands.simulate import main
-from gpuidx.errors import GpuidxError, InputFileError, OptionError
+from gpuidx.errors import GpuidxError, InputFileError, OptionError, StreamError
 from gpuidx.geometry import read_geometry
 from gpuidx.simulation.truth import read_truth
 
@@ -88,6 +88,7 @@ def test_mask_of_bad_pixels_is_written_and_named(tmp_path):
         (["--output=x", "--lattices=0"], "--lattices is 0"),
         (["--serve=rep", "--rate=-1"], "--rate is -1"),
         (["--serve=rep", "--memory=0"], "--memory is 0"),
+        (["--output=x", "--frames=99999999999"], "it must be below"),
     ],
 )
 def test_wrong_options_are_refused(argv, message):
@@ -100,6 +101,9 @@ def test_files_that_are_not_there_are_named(tmp_path):
         main(["--output=x", "-g", str(tmp_path / "no.geom")])
     with pytest.raises(InputFileError, match=r"no\.txt: nine numbers"):
         main(["--output=x", "--size=64", f"--orientations={tmp_path / 'no.txt'}"])
+    for option in ("--write-geometry", "--write-cell", "--truth", "--mask"):
+        with pytest.raises(StreamError, match="nowhere/x"):
+            main(["--output=x", "--size=64", f"{option}={tmp_path}/nowhere/x"])
     with pytest.raises(GpuidxError, match="cannot be written"):
         main(["-n", "1", "--size=64", f"--output={tmp_path / 'no' / 'x'}"])
 
