@@ -103,7 +103,7 @@ def test_files_that_are_not_there_are_named(tmp_path):
         main(["--output=x", "--size=64", f"--orientations={tmp_path / 'no.txt'}"])
     for option in ("--write-geometry", "--write-cell", "--truth", "--mask"):
         with pytest.raises(StreamError, match="nowhere/x"):
-            main(["--output=x", "--size=64", f"{option}={tmp_path}/nowhere/x"])
+            main([f"--output={tmp_path}/x", "--size=64", f"{option}={tmp_path}/nowhere/x"])
     with pytest.raises(GpuidxError, match="cannot be written"):
         main(["-n", "1", "--size=64", f"--output={tmp_path / 'no' / 'x'}"])
 
