@@ -13,6 +13,7 @@ import hdf5plugin  # noqa: F401  (registers HDF5 filters)
 import numpy as np
 import pytest
 from backends.peakfinder8_frozen import printed
+from fabio.cbfimage import CbfImage
 
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.geometry import Geometry, Lookup, length_from, read_geometry, wavelength_from
@@ -34,8 +35,7 @@ LISTS = [
 def read_frames(path: Path, geometry: Geometry) -> Iterator[tuple[str, np.ndarray, dict[str, float]]]:
     """Event, image and header values of each frame of an HDF5 or gzipped CBF file."""
     if path.name.endswith("cbf.gz"):
-        cbfimage = pytest.importorskip("fabio.cbfimage")
-        image = cbfimage.CbfImage()
+        image = CbfImage()
         image.read(io.BytesIO(gzip.decompress(path.read_bytes())))
         yield "//", np.ascontiguousarray(image.data), {}
         return
