@@ -26,6 +26,10 @@ ENGINES = (
 """Indexing methods of CrystFEL; named on a command line they all mean gpuidx's own engine."""
 
 
+MOST_BATCH = 128
+"""Frames in a batch of a CUDA device."""
+
+
 def numbers(*counts: int) -> Callable[[str], tuple[float, ...]]:
     """A parser of comma-separated numbers, as many as one of *counts* says."""
 
@@ -46,6 +50,18 @@ def tolerance(text: str) -> tuple[float, ...]:
 
 
 tolerance.__name__ = "four or six numbers separated by commas,"
+
+
+def devices(text: str) -> tuple[int, ...]:
+    """``0,1``: these devices, each once, in this order; ``all``: an empty tuple."""
+    if text == "all":
+        return ()
+    if not all(word.isascii() and word.isdigit() for word in text.split(",")):
+        raise ValueError(text)
+    return tuple(dict.fromkeys(int(word) for word in text.split(",")))
+
+
+devices.__name__ = "all or device numbers separated by commas,"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +223,23 @@ class RunOptions:
     jobs: int = option(1, "-j", group=BASIC, metavar="N", help="worker processes")
     profile: bool = option(False, group=BASIC, help="show at the end where the time went, by stage")
     backend: str = option(
-        "auto", group=RUN, metavar="NAME", choices=("auto", "cpu", "cuda"), help="auto, cpu or cuda"
+        "auto", group=RUN, metavar="NAME", choices=("auto", "cpu", "cuda"),
+        help="what does the array work: cpu, cuda, or auto: cuda where a device is usable; "
+        "see 'gpuidx devices'",
+    )  # fmt: skip
+    gpu_devices: tuple[int, ...] = option(
+        (0,), group=RUN, metavar="LIST", type=devices,
+        help="CUDA devices to use, as numbers like 0,1 or all",
+    )  # fmt: skip
+    gpu_batch: int = option(
+        0, group=RUN, metavar="N",
+        help=f"frames a CUDA device works on together, at most {MOST_BATCH}; 0: from its memory",
+    )  # fmt: skip
+    gpu_memory: float = option(
+        0.0, group=RUN, metavar="GB", help="most memory to take on each CUDA device; 0: most of what is free"
+    )
+    gpu_max_latency: float = option(
+        20.0, group=RUN, metavar="MS", help="a frame waits no longer than this for a batch to fill"
     )
     slots: int = option(
         0, group=RUN, metavar="N", help="messages held in memory; 0: four, and four more for each worker"
@@ -268,14 +300,14 @@ _AT_LEAST = {
     "jobs": 1, "min_peaks": 0, "min_pix_count": 0, "max_pix_count": 0, "local_bg_radius": 1, "min_res": 0,
     "max_res": 0, "slots": 0, "slot_size": 0, "task_limit": 0.001, "status_interval": 0.1, "zmq_requests": 1,
     "zmq_timeout": 0.001, "no_data_timeout": 0.001, "max_frames": 1, "max_indexer_threads": 1,
-    "serial_start": 0, "advise_after": 1,
+    "serial_start": 0, "advise_after": 1, "gpu_batch": 0, "gpu_memory": 0, "gpu_max_latency": 0,
 }  # fmt: skip
 
 
 _ABOVE_ZERO = ("highres", "fix_profile_radius", "wavelength_estimate", "camera_length_estimate")
 
 _FINITE = ("threshold", "min_snr", "fix_profile_radius", "fix_divergence", "slot_size",
-           "wavelength_estimate", "camera_length_estimate")  # fmt: skip
+           "wavelength_estimate", "camera_length_estimate", "gpu_memory", "gpu_max_latency")  # fmt: skip
 
 _MOST_INTEGER = 2**31 - 1
 """Kernels, and the readers of streams, hold counts and serial numbers in 32 bits."""
@@ -309,6 +341,8 @@ def _check_values(o: Options) -> None:
         raise OptionError("--push-res is nan; it is a number of nm⁻¹")
     if o.zmq_requests > _MOST_REQUESTS:
         raise OptionError(f"--zmq-requests is {o.zmq_requests}; it must be at most {_MOST_REQUESTS}")
+    if o.gpu_batch > MOST_BATCH:
+        raise OptionError(f"--gpu-batch is {o.gpu_batch}; it must be at most {MOST_BATCH}")
     if any(not t > 0 for t in o.tolerance):
         raise OptionError("--tolerance needs numbers above 0")
     for name in ("int_radius", "peak_radius"):

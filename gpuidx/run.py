@@ -80,9 +80,10 @@ def run(options: Options, argv: Sequence[str]) -> int:
     geometry = read_geometry(options.geometry)
     cell = read_cell(options.pdb) if options.pdb else None
     _check_inputs(options, geometry, cell)
-    _, choice = decide(options.backend)
+    choice = decide(options)
     _announce(options, geometry, cell)
-    log.info("%s", choice)
+    for line in (*choice.warnings, choice.line):
+        log.info("%s", line)
     try:
         with interruptible():
             start_forkserver(["gpuidx.warm"])

@@ -259,3 +259,35 @@ def test_help_needs_neither_numba_nor_h5py() -> None:
     code = "import sys, gpuidx.run; print({'numba', 'h5py', 'msgspec'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_gpu_options_have_their_defaults() -> None:
+    o = options("")
+    assert (o.gpu_batch, o.gpu_memory, o.gpu_max_latency, o.gpu_devices) == (0, 0.0, 20.0, (0,))
+
+
+@pytest.mark.parametrize(
+    ("text", "devices"), [("all", ()), ("0", (0,)), ("1,0", (1, 0)), ("2,2,1", (2, 1)), ("10", (10,))]
+)
+def test_gpu_devices_are_numbers_or_all(text: str, devices: tuple[int, ...]) -> None:
+    assert options(f"--gpu-devices={text}").gpu_devices == devices
+
+
+@pytest.mark.parametrize("text", ["", "a", "0,", "-1", "0 1", "all,1", "1.0", "²"])
+def test_anything_else_is_no_list_of_gpu_devices(text: str) -> None:
+    assert "all or device numbers separated by commas" in message([*BASE, f"--gpu-devices={text}"])
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("--gpu-batch=129", "at most 128"),
+        ("--gpu-batch=-1", "at least 0"),
+        ("--gpu-memory=-1", "at least 0"),
+        ("--gpu-memory=inf", "finite"),
+        ("--gpu-max-latency=nan", "at least 0"),
+        ("--gpu-max-latency=inf", "finite"),
+    ],
+)
+def test_gpu_options_refuse_what_no_device_can_do(word: str, text: str) -> None:
+    assert text in message([*BASE, word])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The array work, one contract and several makers; `choose_backend` is the only place that chooses.
+"""The array work, one contract and several makers.  What a run uses is decided in `gpuidx.selection`.
 
 Backends are imported when they are made: they need compilers or devices.
 """
@@ -7,8 +7,6 @@ Backends are imported when they are made: they need compilers or devices.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-from gpuidx.selection import decide
 
 if TYPE_CHECKING:
     from gpuidx.backends.contract import Backend
@@ -21,7 +19,7 @@ __all__ = ["choose_backend"]
 
 
 def choose_backend(options: Options, geometry: Geometry, masks: Masks, cell: UnitCell | None) -> Backend[Any]:
-    """Make the backend that `gpuidx.selection.decide` names.
+    """Make the backend of a worker: that of the CPU, whatever works on the frames of the run besides.
 
     Parameters
     ----------
@@ -33,10 +31,8 @@ def choose_backend(options: Options, geometry: Geometry, masks: Masks, cell: Uni
     Raises
     ------
     BackendError
-        If the backend that is wanted cannot be had, or cannot work with the cell.
+        If it cannot work with the cell.
     """
-    name, _ = decide(options.backend)
-    assert name == "cpu"
     from gpuidx.backends.cpu.backend import CpuBackend
 
     return CpuBackend(geometry, options, masks, cell)

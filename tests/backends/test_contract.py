@@ -11,13 +11,11 @@ from backends.peak_lists import nearest
 from gpuidx.backends import choose_backend
 from gpuidx.backends.cpu.backend import shift_sigma
 from gpuidx.cell import parse_cell
-from gpuidx.errors import BackendError
 from gpuidx.geometry import parse_geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.lattice import primitive_axes
 from gpuidx.model import PeakList
 from gpuidx.options import Options
-from gpuidx.selection import decide
 from gpuidx.simulation.detector import LYSOZYME, default_geometry
 from gpuidx.simulation.frames import Simulator
 from gpuidx.simulation.settings import FrameSettings
@@ -218,19 +216,6 @@ def test_without_a_cell_there_are_no_trials(geometry, simulated):
     (found,) = process(backend, [simulated[0].frame()])
     assert len(found.peaks) > 10
     assert (found.candidates, found.n_tries) == ((), 0)
-
-
-def test_the_choice_is_told_in_one_line():
-    for wanted in ("auto", "cpu"):
-        name, reason = decide(wanted)
-        assert name == "cpu"
-        assert "cpu" in reason
-        assert "\n" not in reason
-
-
-def test_cuda_is_refused_in_this_version(geometry, cell):
-    with pytest.raises(BackendError, match="no CUDA backend"):
-        choose_backend(options_of(backend="cuda"), geometry, masks_of(geometry), cell)
 
 
 def test_expected_shift_is_one_and_a_half_pixels(geometry):
