@@ -137,13 +137,14 @@ class Found:
     peaks
         From the search, or those that came with the frame.
     candidates
-        Strongest first; empty if the frame is no hit or nothing was accepted.
+        Strongest first; empty if the frame is no hit or nothing was accepted.  None if no trials were made
+        where the peaks were found: they are left to a worker.
     n_tries
         Trials made: 1 for one attempt series, more with retry and several lattices; 0 if none was made.
     """
 
     peaks: PeakList
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...] | None
     n_tries: int
 
 

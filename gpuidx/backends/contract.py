@@ -46,6 +46,34 @@ class Backend(Protocol[Batch]):
         """Make the indexing trials for each frame with at least ``--min-peaks`` peaks."""
         ...
 
-    def results(self, batch: Batch) -> list[Found]:
-        """Peaks and candidate lattices of each frame, in the order of the batch."""
+    def done(self, batch: Batch) -> bool:
+        """Whether `results` would not have to wait.
+
+        Raises
+        ------
+        BackendError
+            If the device has failed.
+        """
         ...
+
+    def results(self, batch: Batch) -> Sequence[Found | None]:
+        """Peaks and candidate lattices of each frame, in the order of the batch.
+
+        None for a frame that has more of something than a device has room for: the CPU must do it.
+        """
+        ...
+
+
+class DeviceBackend(Backend[Batch], Protocol[Batch]):
+    """A backend that has a process of its own, with several batches under way.
+
+    Attributes
+    ----------
+    batch_size
+        Frames of a batch at most.
+    in_flight
+        Batches that may be uploaded before the results of the first are asked for.
+    """
+
+    batch_size: int
+    in_flight: int

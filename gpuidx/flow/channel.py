@@ -7,6 +7,7 @@ at once waits in `MainEnd` until the socket can be written.  A child blocks in b
 """
 
 import errno
+import select
 import socket
 import struct
 from collections import deque
@@ -176,7 +177,7 @@ class MainEnd(_End):
 
 
 class ChildEnd(_End):
-    """A child's end: blocks until there is something."""
+    """A child's end: blocks until there is something, but for `poll`."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
@@ -205,3 +206,25 @@ class ChildEnd(_End):
                 return None
             self._packets.extend(self._join(data))
         return self._packets.popleft()
+
+    def poll(self, timeout: float | None) -> list[bytes] | None:
+        """Give all packets that are there; None at the end of file.
+
+        Parameters
+        ----------
+        timeout
+            s to wait for the first, down to microseconds; None: without limit.
+        """
+        packets: list[bytes] = []
+        if not self._packets and not select.select([self._socket], [], [], timeout)[0]:
+            return packets
+        try:
+            while data := self._socket.recv(_READ, socket.MSG_DONTWAIT):
+                self._packets.extend(self._join(data))
+        except (BlockingIOError, ConnectionResetError):
+            ended = False
+        else:
+            ended = True
+        packets += self._packets
+        self._packets.clear()
+        return packets or (None if ended else packets)

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
@@ -116,6 +116,25 @@ class Port:
                 if self._row[0] != IDLE:
                     raise RuntimeError(f"task {task[0]} was not answered")
 
+    def poll(self, timeout: float | None) -> list[tuple[Any, ...]] | None:
+        """Give the tasks that have come since the last call; None once main has ended.
+
+        For a body that has many tasks under way, whose fate they all share (`children.Pool`): the table
+        does not say which one it is at.
+
+        Parameters
+        ----------
+        timeout
+            s to wait for a task; None: without limit.
+        """
+        self.ready()
+        packets = self._channel.poll(timeout)
+        return None if packets is None else [task for packet in packets for task in unpack(packet)]
+
+    def answer_all(self, answers: Iterable[tuple[Any, ...]]) -> None:
+        """Answer several tasks, each by its serial and further values, in one packet."""
+        self._send_all(list(answers))
+
     def answer(self, serial: int, *values: Any) -> None:
         """Answer the task *serial*: numbers, text, bytes, None, and lists of those.
 
@@ -125,7 +144,10 @@ class Port:
         self._row[0] = IDLE  # only now: a death in between costs nothing, the answer is read first
 
     def _send(self, item: tuple[Any, ...]) -> None:
-        packet = pack([item])
+        self._send_all([item])
+
+    def _send_all(self, items: list[tuple[Any, ...]]) -> None:
+        packet = pack(items)
         try:
             self._channel.send(packet)
         except ConnectionError as error:

@@ -4,6 +4,8 @@
 It runs in main's one thread and waits in main's one poller.  At a death the order is: kill, read every answer
 up to the end of file, and only then look at the shared table for the task it was at.  An answer that was
 thrown away would leave a slot that holds a chunk already and is taken for a message again.
+
+How children are kept alive is in `gpuidx.flow.supervisor`.
 """
 
 import atexit
@@ -14,21 +16,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpuidx.flow.channel import unpack
-from gpuidx.flow.child import ERROR, IDLE, READY, Sealed, Start
-from gpuidx.flow.member import Answer, Child, Crash, Place, Task
-from gpuidx.flow.poller import READABLE, WRITABLE, Poller
-from gpuidx.flow.slots import SharedTable
+from gpuidx.flow.child import ERROR, READY
+from gpuidx.flow.member import Answer, Child, Crash, Ended, Task
+from gpuidx.flow.poller import READABLE, WRITABLE
+from gpuidx.flow.supervisor import Supervisor
 
-__all__ = ["Answer", "Crash", "Pool", "Task"]
+__all__ = ["Answer", "Crash", "Ended", "Pool", "Task"]
 
 BAD_ANSWER = "bad answer"
 
 _BETWEEN_CHECKS = 0.05
-_LONGEST_PAUSE = 1.0  # of main itself; children are not blamed for more than that
 _log = logging.getLogger(__name__)
 
 
-class Pool:
+class Pool(Supervisor):
     """Child processes that all run the same body.
 
     Parameters
@@ -54,11 +55,9 @@ class Pool:
         Children may dump core, and say where they were.
     name
         What messages call a child.
-
-    Attributes
-    ----------
-    restarts
-        Children started in place of dead ones.
+    shared_fate
+        A child is at all of its tasks together, so all end when it dies.  A place whose children die in a row
+        without an answer is given up (`given_up`) and the others go on; nothing is raised.
     """
 
     def __init__(
@@ -74,71 +73,55 @@ class Pool:
         counters: int = 0,
         debug: bool = False,
         name: str = "worker",
+        shared_fate: bool = False,
     ) -> None:
-        self.body, self.count, self.depth, self.batch, self.name = body, count, depth, batch, name
-        self.task_limit, self.start_limit = task_limit, start_limit
-        self.restarts = 0
-        self._table = SharedTable(count, 1 + counters)
-        self._rows = [self._table.row(number) for number in range(count)]
-        self._sealed, self._debug = Sealed((self._table, args)), debug
-        self._places = [Place() for _ in range(count)]
-        self._by_fd: dict[int, Child] = {}
-        self._ready: list[Child] = []
+        super().__init__(
+            body, count, args, task_limit=task_limit, start_limit=start_limit, counters=counters, debug=debug,
+            name=name, shared_fate=shared_fate,
+        )  # fmt: skip
+        self.depth, self.batch = depth, batch
         self._waiting: deque[Task] = deque()
-        self._poller: Poller | None = None
-        self._checked = 0.0
-        self._preload_reported = False
+        self._n_own = 0
 
-    def open(self, poller: Poller) -> None:
-        """Start the children, and have *poller* wait for them from now on.
+    def give(self, task: Task, child: Child | None = None, first: bool = False) -> None:
+        """Take *task* over; it goes to a child at the next `hand_out`.
 
-        Waits until the forkserver has loaded its modules.
-
-        Raises
-        ------
-        WorkerError
-            If no process can be started.
+        Parameters
+        ----------
+        task
+            See `Task`.
+        child
+            Who gave an earlier `Answer` and has something at hand for this one.  It waits for that child,
+            goes before tasks for anybody, and to anybody if that child dies.
+        first
+            Before the other tasks that wait for anybody.
         """
-        self._poller = poller
-        # Run before multiprocessing's own, which would wait for ever for children that ignore SIGTERM.
-        atexit.register(self.close, now=True)
-        self._checked = time.monotonic()
-        for number in range(self.count):
-            self._start(number)
-
-    def give(self, task: Task) -> None:
-        """Take *task* over; it goes to a child at the next `hand_out`."""
-        self._waiting.append(task)
+        if child is not None and self._lives(child):
+            child.own.append(task)
+            self._n_own += 1
+        elif first or child is not None:
+            self._waiting.appendleft(task)
+        else:
+            self._waiting.append(task)
 
     def room(self) -> int:
         """Number of tasks that would go to a child at the next `hand_out`."""
-        return max(0, sum(self.depth - c.load() for c in self._ready) - len(self._waiting))
-
-    @property
-    def n_ready(self) -> int:
-        """Number of children that are ready."""
-        return len(self._ready)
+        return max(0, sum(self.depth - c.load() for c in self._ready) - self.n_waiting)
 
     @property
     def n_waiting(self) -> int:
         """Number of tasks that no child has."""
-        return len(self._waiting)
+        return len(self._waiting) + self._n_own
 
     @property
     def n_task(self) -> int:
         """Number of tasks without an answer."""
-        return len(self._waiting) + sum(child.load() for child in self._by_fd.values())
-
-    def pids(self) -> list[int]:
-        """Process numbers of the children that live."""
-        return [child.process.pid for child in self._by_fd.values() if child.process.pid is not None]
-
-    def counter(self, column: int) -> int:
-        """Sum of one column of `Port.counters` over all children."""
-        return self._table.total(1 + column)
+        return self.n_waiting + sum(child.load() for child in self._by_fd.values())
 
     def hand_out(self) -> None:
         """Send waiting tasks to children, those with the fewest first."""
+        if self._n_own:
+            self._hand_out_own()
         while self._waiting and self._ready:
             child = min(self._ready, key=Child.load)
             room = self.depth - child.load()
@@ -146,10 +129,21 @@ class Pool:
                 return
             share = -(-len(self._waiting) // len(self._ready))
             n = min(room, self.batch, share)
-            if not child.send([self._waiting.popleft() for _ in range(n)]):
-                self._register(child, READABLE | WRITABLE)
+            self._send(child, self._waiting, n)
 
-    def collect(self, events: Mapping[Any, int]) -> list[Answer | Crash]:
+    def _hand_out_own(self) -> None:
+        for child in self._ready:
+            while child.own and (room := self.depth - child.load()) > 0:
+                n = min(room, self.batch, len(child.own))
+                self._n_own -= n
+                self._send(child, child.own, n)
+
+    def _send(self, child: Child, tasks: deque[Task], n: int) -> None:
+        """Send the first *n* of *tasks*."""
+        if not child.send([tasks.popleft() for _ in range(n)]):
+            self._register(child, READABLE | WRITABLE)
+
+    def collect(self, events: Mapping[Any, int]) -> list[Ended]:
         """Give the tasks that ended, replace children that died; to be called several times a second.
 
         Parameters
@@ -160,9 +154,9 @@ class Pool:
         Raises
         ------
         WorkerError
-            If a child dies again and again before it is ready.
+            If a child dies again and again before it is ready, and they do not share a fate.
         """
-        done: list[Answer | Crash] = []
+        done: list[Ended] = []
         for fd in events:
             if (child := self._by_fd.get(fd)) is not None:
                 if events[fd] & WRITABLE and child.channel.flush():
@@ -173,7 +167,7 @@ class Pool:
             self._check(now, done)
         return done
 
-    def _read(self, child: Child, done: list[Answer | Crash]) -> None:
+    def _read(self, child: Child, done: list[Ended]) -> None:
         packets, ended = child.channel.read()
         for packet in packets:
             try:
@@ -186,7 +180,7 @@ class Pool:
         if ended:
             self._replace(child, done)
 
-    def _take(self, child: Child, item: tuple[Any, ...], done: list[Answer | Crash]) -> None:
+    def _take(self, child: Child, item: tuple[Any, ...], done: list[Ended]) -> None:
         if item[0] == READY:
             self._welcome(child, item[1])
         elif item[0] == ERROR:
@@ -194,7 +188,7 @@ class Pool:
             child.error = (kind, text)
             _log.debug("%s: %s", child.name, trace)
         else:
-            done.append(Answer(child.tasks.pop(item[0]), item[1:]))
+            done.append(Answer(child.tasks.pop(item[0]), item[1:], child))
             child.since = time.monotonic()
             if not child.worked:
                 child.worked = True
@@ -207,86 +201,25 @@ class Pool:
             self._condemn(child, BAD_ANSWER)
             child.verdict = BAD_ANSWER  # even if it was condemned for something else before
 
-    def _welcome(self, child: Child, preload_notes: tuple[str, ...]) -> None:
-        child.ready = True
-        self._places[child.number].was_ready()
-        if not child.verdict:
-            self._ready.append(child)
-        if not self._preload_reported:
-            self._preload_reported = True
-            for note in preload_notes:
-                _log.warning("children start slowly: %s", note)
-
-    def _check(self, now: float, done: list[Answer | Crash]) -> None:
-        """Look for children that take too long, and start those that are due."""
-        pause = now - self._checked - _LONGEST_PAUSE
-        self._checked = now
-        for child in list(self._by_fd.values()):
-            if pause > 0:  # main was stopped or stalled itself, and children perhaps with it
-                child.since += pause
-                child.started += pause
-            if child.tasks and now - child.since > self.task_limit:
-                self._condemn_if_silent(child, "time limit", done)
-            elif not child.ready and now - child.started > self.start_limit:
-                self._condemn_if_silent(child, "not ready in time", done)
-        for number, place in enumerate(self._places):
-            if place.child is None and now >= place.due:
-                self._start(number)
-
-    def _condemn_if_silent(self, child: Child, verdict: str, done: list[Answer | Crash]) -> None:
-        before = (child.since, child.ready)
-        self._read(child, done)  # perhaps it is main that is late
-        if self._by_fd.get(child.channel.fileno()) is child and before == (child.since, child.ready):
-            self._condemn(child, verdict)
-
-    def _condemn(self, child: Child, verdict: str) -> None:
-        """Kill a child; the rest happens when its channel ends."""
-        if not child.verdict:
-            child.verdict = verdict
-            if child in self._ready:
-                self._ready.remove(child)
-            child.kill()
-
-    def _register(self, child: Child, flags: int) -> None:
-        assert self._poller is not None
-        self._poller.register(child.channel.fileno(), flags)
-
-    def _start(self, number: int) -> None:
-        self._rows[number][0] = IDLE
-        child = Child(Start(self.body, number, self._sealed, self._debug), self.name)
-        self._places[number].child = child
-        self._by_fd[child.channel.fileno()] = child
-        self._register(child, READABLE)
-
-    def _replace(self, child: Child, done: list[Answer | Crash]) -> None:
+    def _replace(self, child: Child, done: list[Ended]) -> None:
         """Its channel has ended, so it writes into no slot any more: count what is lost, start another."""
         self._forget(child)
         death = child.bury()
-        place = self._places[child.number]
         lost = self._lost_tasks(child)
         done += [Crash(task, death.reason, death.detail) for task in lost]
-        self._waiting.extendleft(reversed(child.tasks.values()))
-        if lost:
+        self._waiting.extendleft(reversed([*child.tasks.values(), *child.own]))
+        self._n_own -= len(child.own)
+        if lost and not self.shared_fate:
             child.worked = True
-            place.has_worked()
+            self._places[child.number].has_worked()
         _log.info("%s ended (%s), tasks lost: %d", child.name, death, len(lost))
-        place.vacate(child, death)
-        self.restarts += 1
-        if place.due <= time.monotonic():
-            self._start(child.number)
+        self._succeed(child, death)
 
     def _lost_tasks(self, child: Child) -> list[Task]:
         """Take the tasks that ended with *child* out of those that it had; it had not begun the others."""
-        serials = list(child.tasks) if child.verdict == BAD_ANSWER else [self._rows[child.number][0]]
+        all_lost = self.shared_fate or child.verdict == BAD_ANSWER
+        serials = list(child.tasks) if all_lost else [self._rows[child.number][0]]
         return [child.tasks.pop(serial) for serial in serials if serial in child.tasks]
-
-    def _forget(self, child: Child) -> None:
-        assert self._poller is not None
-        fd = child.channel.fileno()
-        self._poller.unregister(fd)
-        del self._by_fd[fd]
-        if child in self._ready:
-            self._ready.remove(child)
 
     def close(self, now: bool = False, wait: float = 2.0) -> list[Task]:
         """End all children; gives the tasks that were not answered.
@@ -303,7 +236,7 @@ class Pool:
         end = time.monotonic() + wait
         children = list(self._by_fd.values())
         for child in children:
-            left += child.tasks.values()
+            left += [*child.tasks.values(), *child.own]
             if now:
                 child.kill()
             self._forget(child)
@@ -314,6 +247,7 @@ class Pool:
                 child.kill()
             child.bury()
         self._waiting.clear()
+        self._n_own = 0
         for row in self._rows:
             row.release()
         self._rows.clear()

@@ -4,6 +4,7 @@
 import os
 import signal
 import time
+from collections import deque
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -31,10 +32,14 @@ _FORKSERVER_DIED = 255  # multiprocessing's exit code for a child that it knows 
 
 
 class Answer(NamedTuple):
-    """A task that was answered; *values* are what the child answered after the serial."""
+    """A task that was answered.
+
+    *values*: what came after the serial; *child*: who gave it, for a further task that it should have.
+    """
 
     task: Task
     values: tuple[Any, ...]
+    child: "Child"
 
 
 class Crash(NamedTuple):
@@ -49,11 +54,17 @@ class Crash(NamedTuple):
     detail: str
 
 
+Ended = Answer | Crash
+"""How a task ended."""
+
+
 class Child:
     """A process, main's end of its channel, and the tasks that it has not answered, oldest first.
 
     Attributes
     ----------
+    own
+        Tasks that wait for this very child.
     started
         When, by `time.monotonic`.
     since
@@ -71,6 +82,7 @@ class Child:
         self.process, sock = start_child(run_child, (start,), f"gpuidx {self.name}")
         self.channel = MainEnd(sock)
         self.tasks: dict[int, Task] = {}
+        self.own: deque[Task] = deque()
         self.started = self.since = time.monotonic()
         self.ready = self.worked = False
         self.verdict = ""
@@ -152,6 +164,11 @@ def _signal_name(number: int) -> str:
 class Place:
     """A child's place in the pool, with what is remembered of those that had it before.
 
+    Parameters
+    ----------
+    must_work
+        A start has failed unless the child then answers a task.
+
     Attributes
     ----------
     child
@@ -160,14 +177,16 @@ class Place:
         When the next child may start, by `time.monotonic`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, must_work: bool = False) -> None:
         self.child: Child | None = None
+        self._must_work = must_work
         self.due = 0.0
         self._failed_starts = self._killed_starts = self._idle_deaths = 0
 
     def was_ready(self) -> None:
         """Its child said that it is ready."""
-        self._failed_starts = self._killed_starts = 0
+        if not self._must_work:
+            self._failed_starts = self._killed_starts = 0
 
     def has_worked(self) -> None:
         """Its child has answered a task, or died at one: nothing is wrong with starting another."""
@@ -182,19 +201,21 @@ class Place:
         Raises
         ------
         WorkerError
-            If too many in a row died before they were ready.
+            If too many in a row died before they were ready, or had worked where they must.
         """
         self.child = None
         self.due = time.monotonic()
         if child.worked or death.with_forkserver:
             return
         self._idle_deaths += 1
-        if not child.ready:
-            self._failed_starts += not death.by_others
-            self._killed_starts += death.by_others
+        if not child.ready or self._must_work:
+            was_killed = death.by_others and not child.ready
+            self._failed_starts += not was_killed
+            self._killed_starts += was_killed
             if self._failed_starts >= MOST_FAILED_STARTS or self._killed_starts >= MOST_KILLED_STARTS:
                 times = self._failed_starts + self._killed_starts
-                raise WorkerError(f"{child.name} ended {times} times before it was ready: {death}")
+                what = "had worked" if child.ready else "was ready"
+                raise WorkerError(f"{child.name} ended {times} times before it {what}: {death}")
             strikes = self._failed_starts + 3 * self._killed_starts // MOST_KILLED_STARTS
             self.due += BACK_OFF[min(max(strikes, 1), len(BACK_OFF)) - 1]
         elif self._idle_deaths > 1:

@@ -98,6 +98,11 @@ class Slots:
         """Number of slots that nobody has."""
         return len(self._free)
 
+    @property
+    def memory(self) -> memoryview:
+        """All slots, one after the other: to be registered as a whole."""
+        return self._memory.view
+
     def take(self) -> int | None:
         """Take a free slot, the one used last (its pages are in the cache); None if there is none."""
         if not self._free:

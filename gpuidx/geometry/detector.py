@@ -46,6 +46,8 @@ class Detector:
         Mean over panels of clen + coffset, m.
     max_q
         Largest |q| at any panel corner for a wavelength of 1 Å, so divide by the wavelength; 1.
+    given
+        Camera length and shifts along x and y that `Geometry.detector` was asked for, m.
     """
 
     rect: NDArray[np.int32]
@@ -57,6 +59,7 @@ class Detector:
     back: NDArray[np.float64]
     clen: float
     max_q: float
+    given: tuple[float, float, float]
 
     def q(
         self, panel: NDArray[np.intp], fs: NDArray[np.float64], ss: NDArray[np.float64], wavelength: float
@@ -175,6 +178,7 @@ def _detector(geometry: Geometry, clen: float, shift_x: float, shift_y: float) -
         back=back,
         clen=float(np.mean(clen + coffset)),
         max_q=max_q,
+        given=(clen, shift_x, shift_y),
     )
 
 

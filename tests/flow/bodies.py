@@ -126,6 +126,21 @@ ACTIONS = {
 }
 
 
+def together(port, broken=()):
+    """Work on all tasks together: "keep" is answered with the next "flush", with the number of the child."""
+    if port.number in broken:
+        raise ValueError(f"device {port.number} is broken")
+    kept = []
+    while (tasks := port.poll(None)) is not None:
+        for serial, action, *_ in tasks:
+            kept.append(serial)
+            if action == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if action == "flush":
+                port.answer_all((serial, port.number) for serial in kept)
+                kept.clear()
+
+
 def never_ready(port, file):
     """Add a line to *file*, and fail."""
     with open(file, "a", encoding="utf-8") as out:  # noqa: PTH123

@@ -38,6 +38,13 @@ class Driver:
         self.until(lambda: not self.pool.n_task)
         return self.done
 
+    def run_only(self, *tasks):
+        """Give *tasks*, and go on until these have ended."""
+        for task in tasks:
+            self.pool.give(task)
+        serials = {task[0] for task in tasks}
+        self.until(lambda: serials <= {done.task[0] for done in self.done})
+
     def until_ready(self):
         self.until(lambda: self.pool.n_ready == self.pool.count)
 

@@ -115,3 +115,31 @@ def test_any_bytes_are_unpacked_or_refused(data):
         assert isinstance(unpack(data), tuple)
     except ValueError:
         return
+
+
+def test_a_child_can_ask_for_all_packets_without_waiting(ends):
+    main, child = ends
+    assert child.poll(0) == []
+    for packet in (b"a", b"b" * (PIECE + 1), b"c"):
+        main.post(packet)
+    got = []
+    while len(got) < 3:
+        got += child.poll(1.0)
+    assert got == [b"a", b"b" * (PIECE + 1), b"c"]
+    assert child.poll(0.001) == []
+
+
+def test_a_child_gets_what_came_before_the_end_and_then_the_end(ends):
+    main, child = ends
+    main.post(b"last")
+    main.close()
+    assert child.poll(None) == [b"last"]
+    assert child.poll(None) is None
+
+
+def test_a_child_gets_the_end_although_main_did_not_read_its_answers(ends):
+    main, child = ends
+    child.send(b"answer")
+    main.close()
+    while (packets := child.poll(1.0)) is not None:
+        assert packets == []
