@@ -12,7 +12,7 @@ from gpuidx.errors import GpuidxError, OptionError
 DESCRIPTION = (
     "Real-time processing of serial crystallography data: frames come in over ZeroMQ or from files, "
     "peaks, crystals and reflections go out as a CrystFEL stream.  "
-    "Other commands: gpuidx simulate, gpuidx warmup."
+    "Other commands: gpuidx simulate, gpuidx warmup, gpuidx devices."
 )
 
 
@@ -37,7 +37,17 @@ def _warmup(argv: Sequence[str]) -> int:
     return warmup(argv)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"simulate": _simulate, "warmup": _warmup}
+def _devices(argv: Sequence[str]) -> int:
+    from gpuidx.commands.devices import main as devices
+
+    return devices(argv)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "simulate": _simulate,
+    "warmup": _warmup,
+    "devices": _devices,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

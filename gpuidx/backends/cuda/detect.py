@@ -33,6 +33,9 @@ LIMIT = 60.0
 LONG = 5.0
 """Seconds after which the user is told what the wait is for."""
 
+LEAST_FREE = 256e6
+"""Bytes of device memory below which no run is possible."""
+
 COMMAND = (
     sys.executable,
     "-c",
@@ -193,7 +196,8 @@ def look(wanted: Sequence[int] = ()) -> CudaReport:
         report = replace(report, runtime=_version(built), nvrtc=_nvrtc_version())
         supported = runtime.driverGetVersion()
         if supported:
-            report = replace(report, driver=f"{report.driver} CUDA {_version(supported)}".strip())
+            words = [report.driver, f"CUDA {_version(supported)}"]
+            report = replace(report, driver=", ".join(filter(None, words)))
         if problem := _driver_fits(supported, built, report.driver):
             return report.failed(problem)
         report = replace(report, n_device=runtime.getDeviceCount())
@@ -226,7 +230,7 @@ def _driver_fits(supported: int, built: int, driver: str) -> Problem | None:
     needed = DRIVER_FOR.get(major, max(DRIVER_FOR.values()))
     other = ", or install the extra cuda12 in place of cuda13" if supported // 1000 == 12 else ""
     return Problem(
-        f"the driver is too old (driver {driver}; this CuPy needs CUDA {major}, driver {needed} or newer)",
+        f"the driver is too old: {driver}; this CuPy needs CUDA {major}, so driver {needed} or newer",
         f"update the driver{other}",
     )
 
@@ -255,6 +259,8 @@ def _try_device(cupy: Any, number: int, major: int) -> DeviceInfo:
         with cupy.cuda.Device(number):
             free, total = cupy.cuda.runtime.memGetInfo()
             info = replace(info, free=free, total=total)
+            if free < LEAST_FREE:
+                raise MemoryError(f"{free / 1e6:.0f} MB free")
             _run_tiny(cupy)
     except Exception as error:
         problem = explain(error, major)

@@ -46,8 +46,8 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "install the extra cuda12 in place of cuda13 (for devices from Volta on), or use the CPU",
     ),
     (
-        r"OutOfMemory|cudaErrorMemoryAllocation|OUT_OF_MEMORY",
-        "out of memory",
+        r"OutOfMemory|cudaErrorMemoryAllocation|OUT_OF_MEMORY|^MemoryError",
+        "out of device memory",
         "see in 'nvidia-smi' who uses the device",
     ),
     (
