@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from gpuidx.backends.constants import MAX_PEAKS as MAX_PEAKS
 from gpuidx.errors import Rejected
 from gpuidx.geometry.detector import Detector
 from gpuidx.jit import jit
@@ -21,10 +22,12 @@ ROUNDS = 5
 """Times that a ring's pixels are averaged and its limits set anew."""
 FIRST_LIMIT = 1e9
 """Limits of the first round, ADU: only pixels between minus and plus this count."""
-MAX_PEAKS = 2048
-"""Peaks kept per frame, the first ones in the order of the search."""
 SAMPLE = 100
 """Pixels per ring that ``--peakfinder8-fast`` looks at."""
+FALLBACK_SIGMA = np.float32(0.01)
+"""Spread of a background without pixels, or of negative variance by rounding; ADU."""
+TINY = 1e-10
+"""Sums and spreads below this count as nothing."""
 
 MASKED = 0xFFFF
 """In place of a ring's number: a pixel that is never used."""

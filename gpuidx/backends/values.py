@@ -15,6 +15,7 @@ from gpuidx.jit import jit
 
 NAN = np.float32(np.nan)
 LARGEST = np.finfo(np.float32).max
+SMALLEST = np.finfo(np.float32).smallest_normal
 
 
 class Rules(NamedTuple):

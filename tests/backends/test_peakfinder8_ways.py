@@ -8,7 +8,7 @@ import pytest
 from backends import peakfinder8_reference as reference
 from backends.peakfinder8_cases import Case, FixedMasks, make_frame, make_geometry, make_panel, small_case
 
-from gpuidx.backends.cpu import sampled
+from gpuidx.backends import sample
 from gpuidx.backends.cpu.growth import FS, HIGHEST, INTENSITY, N_COLUMN, PANEL, SS, Criteria
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder, Search
 from gpuidx.backends.rings import make_rings
@@ -215,10 +215,10 @@ def test_rings_up_to_the_size_of_the_sample_are_used_whole() -> None:
 
 
 def test_the_sample_is_drawn_by_the_numbers_of_glibc() -> None:
-    state = sampled._first_state()
-    for calls in range(sampled.WARM_UP):
-        sampled._next_random(state, calls)
-    numbers = [int(sampled._next_random(state, sampled.WARM_UP + k)) >> 1 for k in range(4)]
+    state = sample._first_state()
+    for calls in range(sample.WARM_UP):
+        sample._next_random(state, calls)
+    numbers = [int(sample._next_random(state, sample.WARM_UP + k)) >> 1 for k in range(4)]
     assert numbers == [1804289383, 846930886, 1681692777, 1714636915]
 
 
@@ -229,9 +229,9 @@ def test_the_sample_of_a_ring_goes_panel_by_panel_without_masked_pixels() -> Non
     bad[:, 40:50] = True
     none = np.zeros_like(bad)
     rings = make_rings(geometry.detector(0.1), (200, 200), bad, 0, 0)
-    drawn = sampled.sample_rings(make_rings(geometry.detector(0.1), (200, 200), none, 0, 0))
-    for row, whole in zip(sampled.sample_rings(rings), drawn, strict=True):
-        used = row[row != sampled.EMPTY_SLOT]
+    drawn = sample.sample_rings(make_rings(geometry.detector(0.1), (200, 200), none, 0, 0))
+    for row, whole in zip(sample.sample_rings(rings), drawn, strict=True):
+        used = row[row != sample.EMPTY_SLOT]
         assert (np.diff(rings.panel_of[used].astype(int)) >= 0).all()
         assert used.tolist() == [pixel for pixel in whole if pixel >= 0 and not bad.flat[pixel]]
     assert len({int(panel) for panel in rings.panel_of[drawn[60]]}) == 2

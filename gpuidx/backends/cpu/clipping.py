@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.backends.rings import FIRST_LIMIT, ROUNDS
-from gpuidx.backends.values import LARGEST
+from gpuidx.backends.values import LARGEST, SMALLEST
 from gpuidx.jit import jit
 
 ZERO = np.float32(0)
-SMALLEST = np.finfo(np.float32).smallest_normal
 FIRST_UPPER, FIRST_LOWER = np.float32(FIRST_LIMIT), np.float32(-FIRST_LIMIT)
 
 

@@ -11,14 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.backends.cpu.clipping import ZERO
-from gpuidx.backends.rings import MASKED, radius_of
+from gpuidx.backends.rings import FALLBACK_SIGMA, MASKED, TINY, radius_of
 from gpuidx.backends.values import Rules, value_of
 from gpuidx.jit import jit
 
-FALLBACK_SIGMA = np.float32(0.01)
-"""Spread of a background without pixels, or of negative variance by rounding; ADU."""
-TINY = 1e-10
-"""Sums and spreads below this count as nothing."""
 N_COLUMN = 6
 FS, SS, INTENSITY, HIGHEST, PANEL, SATURATED = range(N_COLUMN)
 """Columns of the peaks found."""

@@ -22,6 +22,7 @@ from gpuidx.backends.cpu.clipping import Clip
 from gpuidx.backends.cpu.lanes import LaneSums
 from gpuidx.backends.cpu.packed import PackedSums
 from gpuidx.backends.cpu.sampled import SampledSums
+from gpuidx.backends.peak_table import peak_list, unsaturated
 from gpuidx.backends.rings import MAX_PEAKS, Rings, make_rings
 from gpuidx.backends.values import Rules, float32_rules
 from gpuidx.geometry.detector import Detector, Geometry
@@ -67,15 +68,14 @@ class PeakFinder:
     def find(self, frame: Frame) -> PeakList:
         """Peaks of one frame in the order of the search; at most `MAX_PEAKS`.
 
-        A frame without pixels (``--no-image-data``) has none.  With ``--no-use-saturated``, last of all,
-        peaks go that are above ``max_adu`` without their background, as in CrystFEL, or have a pixel
-        above the saturation map, which CrystFEL does not look at here.
+        A frame without pixels (``--no-image-data``) has none.  With ``--no-use-saturated`` saturated peaks
+        go last of all (see `gpuidx.backends.peak_table.unsaturated`).
 
         Returns
         -------
         peaks
-            Positions are centres of mass (float32, as CrystFEL computes them) plus half a pixel, which
-            is added in double precision, as in CrystFEL; intensities are float32 numbers.
+            Positions are centres of mass (float32, as CrystFEL computes them) plus half a pixel; intensities
+            are float32 numbers.
 
         Raises
         ------
@@ -90,8 +90,8 @@ class PeakFinder:
         search = self._search(frame.detector, self.masks.at(frame.detector, frame.wavelength))
         found = search.peaks(frame.image.reshape(-1), self._criteria, self._saturation, self._found)
         if not self.options.use_saturated:
-            limit = self.masks.saturation[found[:, growth.PANEL].astype(np.intp)]
-            found = found[(found[:, growth.HIGHEST] <= limit) & (found[:, growth.SATURATED] == 0)]
+            highest, saturated = found[:, growth.HIGHEST], found[:, growth.SATURATED]
+            found = found[unsaturated(highest, saturated, found[:, growth.PANEL], self.masks.saturation)]
         return _peak_list(found)
 
     def _search(self, detector: Detector, bad: NDArray[np.bool_]) -> "Search":
@@ -189,9 +189,6 @@ def _check_image(image: NDArray[Any], shape: tuple[int, int]) -> None:
 
 
 def _peak_list(found: NDArray[np.float32]) -> PeakList:
-    return PeakList(
-        fs=found[:, growth.FS].astype(np.float64) + 0.5,
-        ss=found[:, growth.SS].astype(np.float64) + 0.5,
-        panel=found[:, growth.PANEL].astype(np.int32),
-        intensity=found[:, growth.INTENSITY].astype(np.float64),
+    return peak_list(
+        found[:, growth.FS], found[:, growth.SS], found[:, growth.PANEL], found[:, growth.INTENSITY]
     )

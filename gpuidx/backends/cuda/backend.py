@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The CUDA backend: batches of frames through one device, several under way at a time.
+
+Three streams: *up* copies frames to the device, *work* runs the kernels, *down* copies results back, so that
+the copies of one batch overlap the kernels of another.  Events order what belongs to one batch:
+
+    up:    frames of a batch → `uploaded`
+    work:  waits for `uploaded`; kernels → `searched`
+    down:  waits for `searched`; results → `fetched`, which `results` waits for
+
+A batch has buffers of its own from `upload` to `results`; what kernels need only while they run is shared,
+for they run one after the other on *work*.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuidx.backends.cuda.buffers import FIRST_PEAKS, BatchBuffers, Sizes, batch_size, make_scratch
+from gpuidx.backends.cuda.kernels import Kernels
+from gpuidx.backends.cuda.peakfinder8 import (
+    FEW,
+    FILE,
+    DeviceTables,
+    defines,
+    find_vectors,
+    lanes_for,
+    search,
+)
+from gpuidx.backends.cuda.tables import make_tables
+from gpuidx.backends.peak_table import peak_list, unsaturated
+from gpuidx.backends.rings import make_rings
+from gpuidx.backends.values import float32_rules
+from gpuidx.cell import UnitCell
+from gpuidx.geometry.detector import Detector, Geometry
+from gpuidx.geometry.masks import Masks
+from gpuidx.model import PIXEL_TYPES, Found, Frame, PeakList
+from gpuidx.options import Options
+
+KEPT_TABLES = 2
+"""Sets of tables kept: for runs in which a header moves the detector to and fro."""
+
+IN_FLIGHT = 2
+"""Batches under way: one is copied while the other is searched."""
+
+_NONE = PeakList(fs=np.empty(0), ss=np.empty(0), panel=np.empty(0, np.int32), intensity=np.empty(0))
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Frames of a batch that are searched together: same rings, same type of pixels.
+
+    Attributes
+    ----------
+    first, end
+        Rows of the batch's buffers.
+    images : (frame, pixel)
+        On the device.
+    tables
+        Of their rings.
+    """
+
+    first: int
+    end: int
+    images: Any
+    tables: DeviceTables
+
+
+@dataclass(eq=False)
+class CudaBatch:
+    """Frames under way.
+
+    Attributes
+    ----------
+    frames
+        As given.
+    rows
+        Row of the buffers of each frame that is searched, by its number in the batch.
+    parts
+        All rows.
+    buffers
+        None if nothing has to be searched, and after `CudaBackend.results`.
+    uploaded, fetched
+        Events; `fetched` is None before `CudaBackend.find_peaks`.
+    """
+
+    frames: Sequence[Frame]
+    rows: dict[int, int]
+    parts: list[Part] = field(default_factory=list)
+    buffers: BatchBuffers | None = None
+    uploaded: Any = None
+    fetched: Any = None
+
+
+class CudaBackend:
+    """`backends.contract.DeviceBackend` on one CUDA device; belongs to the thread that made it.
+
+    Every kernel is compiled and run once before this returns, so that no frame waits for that.
+
+    Parameters
+    ----------
+    geometry, options, masks
+        Of the run.
+    cell
+        Not used: the trials are made by the CPU.
+    device
+        Number of the device.
+    ring
+        Memory that images will lie in; page-locked here, so that they are copied without the CPU.  Images
+        elsewhere are taken too.
+
+    Attributes
+    ----------
+    batch_size, in_flight
+        Frames of a batch, and batches under way at a time, at most.
+    notes
+        What is not as it should be, a line each.
+
+    Raises
+    ------
+    MemoryError, RuntimeError
+        If the device cannot be used; `gpuidx.backends.cuda.problems` explains CuPy's exceptions.
+    """
+
+    name = "cuda"
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        options: Options,
+        masks: Masks,
+        cell: UnitCell | None = None,
+        *,
+        device: int = 0,
+        ring: memoryview | None = None,
+    ) -> None:
+        import cupy
+
+        self._device = cupy.cuda.Device(device)
+        self._device.use()
+        self._geometry, self._options, self._masks = geometry, options, masks
+        self._rules = float32_rules(masks.rules)
+        self._up, self._work, self._down = (cupy.cuda.Stream(non_blocking=True) for _ in range(3))
+        self._kernels: dict[tuple[str, int], Kernels] = {}
+        self._tables: OrderedDict[tuple[int, bytes], tuple[NDArray[np.bool_], DeviceTables]] = OrderedDict()
+        self._saturation: Any = None
+        if not options.use_saturated and masks.saturation_map is not None:
+            self._saturation = cupy.asarray(masks.saturation_map.reshape(-1))
+        self.notes: list[str] = []
+        self.in_flight = IN_FLIGHT
+        rect = np.array([(p.slab_x, p.slab_y, p.width, p.height) for p in geometry.panels], np.int32)
+        sizes = Sizes.of(rect, geometry.slab_shape)
+        memory = 1e9 * options.gpu_memory or None
+        free, _ = cupy.cuda.runtime.memGetInfo()
+        self.batch_size = batch_size(sizes, self.in_flight, free, options.gpu_batch or None, memory)
+        self._scratch = make_scratch(sizes, self.batch_size)
+        self._free = [BatchBuffers(sizes, self.batch_size) for _ in range(self.in_flight)]
+        self._device.synchronize()  # what was cleared was so on the default stream
+        self._ring: NDArray[np.uint8] | None = None
+        if options.peaks == "peakfinder8":
+            self._warm_up()
+        if ring is not None:
+            self._lock_pages(np.frombuffer(ring, np.uint8))
+
+    def _warm_up(self) -> None:
+        """Compile every kernel and run it on an empty frame of each type of pixels."""
+        position = self._geometry.detector(_some_clen(self._geometry))
+        for kind in PIXEL_TYPES:
+            image = np.zeros(self._geometry.slab_shape, kind)
+            blank = Frame(serial=0, filename="", event="", image=image, wavelength=1.0, photon_energy=1.0,
+                          detector=position)  # fmt: skip
+            for n_frame in {1, min(FEW + 1, self.batch_size)}:
+                batch = self.upload([blank] * n_frame)
+                self.find_peaks(batch)
+                self.results(batch)
+
+    def _lock_pages(self, ring: NDArray[np.uint8]) -> None:
+        from cupy.cuda import runtime
+
+        try:
+            runtime.hostRegister(ring.ctypes.data, ring.nbytes, 0)
+        except RuntimeError as error:
+            self.notes.append(f"the ring of slots cannot be page-locked, so copies are slower ({error})")
+        else:
+            self._ring = ring
+
+    def close(self) -> None:
+        """Wait for the device and give the ring back."""
+        from cupy.cuda import runtime
+
+        for stream in (self._up, self._work, self._down):
+            with suppress(RuntimeError):
+                stream.synchronize()
+        if self._ring is not None:
+            with suppress(RuntimeError):
+                runtime.hostUnregister(self._ring.ctypes.data)
+            self._ring = None
+
+    def upload(self, frames: Sequence[Frame]) -> CudaBatch:
+        """Begin to copy the images of a batch; they must not change until `results`.
+
+        Raises
+        ------
+        Rejected
+            If a frame's detector is out of range.
+        ValueError
+            If there are more frames than fit, or more batches under way.
+        """
+        n = {key: [i for i, f in enumerate(frames) if self._is_searched(f) and self._key(f) == key]
+             for key in dict.fromkeys(self._key(f) for f in frames if self._is_searched(f))}  # fmt: skip
+        order = [number for numbers in n.values() for number in numbers]
+        if not order:
+            return CudaBatch(frames, {})
+        if len(order) > self.batch_size or not self._free:
+            raise ValueError(f"{len(order)} frames, {len(self._free)} free buffers of {self.batch_size}")
+        tables = {key: self._tables_of(frames[numbers[0]]) for key, numbers in n.items()}
+        batch = CudaBatch(frames, {number: row for row, number in enumerate(order)})
+        batch.buffers = self._free.pop()
+        first = 0
+        for key, numbers in n.items():
+            end = first + len(numbers)
+            dtype = frames[numbers[0]].image.dtype  # type: ignore[union-attr]
+            batch.parts.append(Part(first, end, batch.buffers.images(first, end, dtype), tables[key]))
+            for row, number in enumerate(numbers):
+                self._copy(frames[number], batch.parts[-1].images[row])
+            first = end
+        self._send_panels(batch.buffers, [frames[number] for number in order])
+        batch.uploaded = self._up.record()
+        return batch
+
+    def _is_searched(self, frame: Frame) -> bool:
+        return frame.peaks is None and frame.image is not None and self._options.peaks == "peakfinder8"
+
+    def _key(self, frame: Frame) -> tuple[Any, ...]:
+        """Alike for frames that can be searched together."""
+        assert frame.image is not None
+        return frame.image.dtype.str, *self._table_key(frame.detector, self._bad(frame))
+
+    def _bad(self, frame: Frame) -> NDArray[np.bool_]:
+        return self._masks.at(frame.detector, frame.wavelength)
+
+    @staticmethod
+    def _table_key(detector: Detector, bad: NDArray[np.bool_]) -> tuple[int, bytes]:
+        return id(bad), detector.corner[:, :2].tobytes()
+
+    def _tables_of(self, frame: Frame) -> DeviceTables:
+        """Tables for a frame's position and mask; the mask is kept, so its id stays its own."""
+        import cupy
+
+        bad = self._bad(frame)
+        key = self._table_key(frame.detector, bad)
+        if key not in self._tables:
+            options = self._options
+            rings = make_rings(
+                frame.detector, self._geometry.slab_shape, bad, options.min_res, options.max_res
+            )
+            host = make_tables(rings, sampled=options.peakfinder8_fast)
+            while len(self._tables) >= KEPT_TABLES:
+                self._work.synchronize()  # kernels may still look into what goes now
+                self._tables.popitem(last=False)
+            arrays = {name: cupy.asarray(array) for name, array in host.arrays().items()}
+            mean, upper = (cupy.empty((self.batch_size, host.n_ring), np.float32) for _ in range(2))
+            self._device.synchronize()
+            self._tables[key] = (bad, DeviceTables(host, arrays, mean, upper))
+        self._tables.move_to_end(key)
+        return self._tables[key][1]
+
+    def _copy(self, frame: Frame, place: Any) -> None:
+        from cupy.cuda import runtime
+
+        image = frame.image
+        assert image is not None
+        if image.shape != self._geometry.slab_shape or not image.flags.c_contiguous:
+            raise TypeError(f"image is {image.dtype} {image.shape}; the slab is {self._geometry.slab_shape}")
+        runtime.memcpyAsync(
+            place.data.ptr, image.ctypes.data, image.nbytes, runtime.memcpyHostToDevice, self._up.ptr
+        )
+
+    def _send_panels(self, buffers: BatchBuffers, frames: Sequence[Frame]) -> None:
+        detectors = list(dict.fromkeys(frame.detector for frame in frames))
+        for number, detector in enumerate(detectors):
+            buffers.host_panels[number] = np.hstack([detector.corner, detector.fs, detector.ss])
+        for row, frame in enumerate(frames):
+            buffers.host_detector_of[row] = detectors.index(frame.detector)
+            buffers.host_wavelength[row] = frame.wavelength
+        buffers.send_panels(len(detectors), len(frames), self._up)
+
+    def find_peaks(self, batch: CudaBatch) -> None:
+        """Begin to search the frames that have no peaks of their own."""
+        if batch.buffers is None:
+            return
+        self._work.wait_event(batch.uploaded)
+        for part in batch.parts:
+            kernels, lanes = self._kernels_for(part)
+            outcome = batch.buffers.outcome_of(part.first, part.end)
+            search(
+                kernels, lanes, self._work, part.images, part.tables, self._scratch, outcome, self._options,
+                self._rules, self._saturation,
+            )  # fmt: skip
+        n_frame = len(batch.rows)
+        find_vectors(
+            kernels, self._work, batch.buffers.outcome_of(0, n_frame), batch.buffers.panels_of(n_frame)
+        )
+        self._down.wait_event(self._work.record())
+        batch.buffers.fetch(n_frame, self._down)
+        batch.fetched = self._down.record()
+
+    def _kernels_for(self, part: Part) -> tuple[Kernels, int]:
+        pixel, lanes = part.images.dtype.str[1:], lanes_for(part.end - part.first)
+        if (pixel, lanes) not in self._kernels:
+            named = defines(self._options, lanes, has_rules=_has_rules(self._masks))
+            self._kernels[pixel, lanes] = Kernels(FILE, pixel, named)
+        return self._kernels[pixel, lanes], lanes
+
+    def index(self, batch: CudaBatch) -> None:
+        """Leave the trials to the CPU: candidates of the results are None."""
+
+    def done(self, batch: CudaBatch) -> bool:
+        """Whether `results` would not have to wait."""
+        return batch.fetched is None or bool(batch.fetched.done)
+
+    def results(self, batch: CudaBatch) -> list[Found | None]:
+        """Peaks of each frame; None for one with more candidates or larger peaks than there is room for."""
+        buffers = batch.buffers
+        if buffers is None:
+            return [self._found(frame, _NONE) for frame in batch.frames]
+        (batch.fetched or batch.uploaded).synchronize()
+        found: list[Found | None] = []
+        for number, frame in enumerate(batch.frames):
+            row = batch.rows.get(number)
+            if row is None or batch.fetched is None:
+                found.append(self._found(frame, _NONE))
+            elif self._is_over(buffers, row):
+                found.append(None)
+            else:
+                found.append(self._found(frame, self._peaks(buffers, row)))
+        batch.buffers = None
+        self._free.append(buffers)
+        return found
+
+    def _found(self, frame: Frame, peaks: PeakList) -> Found:
+        return Found(peaks=peaks if frame.peaks is None else frame.peaks, candidates=None, n_tries=0)
+
+    def _is_over(self, buffers: BatchBuffers, row: int) -> bool:
+        n_candidate, overflow, _ = buffers.counts[:, row]
+        return bool(n_candidate > self._scratch.candidates.shape[1] or overflow)
+
+    def _peaks(self, buffers: BatchBuffers, row: int) -> PeakList:
+        n_peak = int(buffers.counts[2, row])
+        rows = buffers.first[row, :n_peak]
+        if n_peak > FIRST_PEAKS:
+            rows = buffers.further_peaks(row, n_peak, self._down)
+        if not self._options.use_saturated:
+            keep = unsaturated(rows["highest"], rows["saturated"], rows["panel"], self._masks.saturation)
+            rows = rows[keep]
+        return peak_list(rows["fs"], rows["ss"], rows["panel"], rows["intensity"])
+
+
+def _has_rules(masks: Masks) -> bool:
+    """Whether a whole number can be bad by its value."""
+    rules = masks.rules
+    return bool(np.isfinite([rules.lessthan, rules.morethan]).any() or not np.isnan(rules.equal))
+
+
+def _some_clen(geometry: Geometry) -> float:
+    return geometry.clen.value if geometry.clen.header is None and geometry.clen.value else 0.1

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Memory of a device and page-locked memory of the host, taken once; and how many frames it is enough for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuidx.backends.cuda.peakfinder8 import (
+    PEAK,
+    Outcome,
+    Panels,
+    Scratch,
+    lanes_for,
+    most_candidates,
+    n_word,
+)
+from gpuidx.backends.rings import MAX_PEAKS
+
+WIDEST = 4
+"""Bytes of the widest pixel; there is room for it whatever comes first."""
+
+FIRST_PEAKS = 256
+"""Peaks of each frame that are copied back with the counts; of few frames the others are fetched too."""
+
+BATCHES = (32, 8, 4, 2, 1)
+"""Frames of a batch, the first for which there is memory; as many as lie side by side."""
+
+SHARE_OF_FREE = 0.8
+"""Of the memory that is free, how much may be taken."""
+
+COUNTS = ("n_candidate", "overflow", "n_peak")
+
+_PEAK_WORDS = PEAK.itemsize // 4
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What fixes the size of every buffer.
+
+    Attributes
+    ----------
+    n_pixel, n_position, n_panel
+        Pixels of the slab, pixels of all panels, panels.
+    most
+        Candidate pixels of a frame that there is room for.
+    """
+
+    n_pixel: int
+    n_position: int
+    n_panel: int
+    most: int
+
+    @classmethod
+    def of(cls, rect: NDArray[np.int32], slab_shape: tuple[int, int]) -> "Sizes":
+        """For panels *rect* (panel, 4) in a slab."""
+        n_position = int((rect[:, 2].astype(np.int64) * rect[:, 3]).sum())
+        return cls(slab_shape[0] * slab_shape[1], n_position, len(rect), most_candidates(n_position))
+
+    def bytes_needed(self, n_frame: int, in_flight: int) -> int:
+        """Device memory of all buffers for batches of *n_frame*."""
+        ordered = WIDEST * self.n_position * filled(n_frame)
+        found = self.most * (4 + PEAK.itemsize) + 4 * n_word(self.n_position)
+        outcome = MAX_PEAKS * (PEAK.itemsize + 24) + 4 * len(COUNTS) + 72 * self.n_panel + 12
+        return ordered + n_frame * (found + in_flight * (WIDEST * self.n_pixel + outcome))
+
+
+def filled(n_frame: int) -> int:
+    """Frames that there must be room for where *n_frame* are sorted side by side."""
+    lanes = lanes_for(n_frame)
+    return lanes * -(-n_frame // lanes)
+
+
+def batch_size(
+    sizes: Sizes, in_flight: int, free: int, wanted: int | None = None, most_memory: float | None = None
+) -> int:
+    """Frames of a batch.
+
+    Parameters
+    ----------
+    sizes, in_flight
+        Of the buffers; batches under way.
+    free
+        Bytes of memory that are free.
+    wanted
+        ``--gpu-batch``; without it the most of `BATCHES` that fits.
+    most_memory
+        ``--gpu-memory``, bytes.
+
+    Raises
+    ------
+    MemoryError
+        If there is not memory for a single frame, or for those wanted.
+    """
+    may = SHARE_OF_FREE * free if most_memory is None else min(most_memory, free)
+    for n_frame in (wanted,) if wanted else BATCHES:
+        if sizes.bytes_needed(n_frame, in_flight) <= may:
+            return n_frame
+    needed = sizes.bytes_needed(n_frame, in_flight)
+    raise MemoryError(
+        f"batches of {n_frame} need {needed / 1e9:.3g} GB on the device, {may / 1e9:.3g} GB may be used"
+    )
+
+
+def page_locked(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """An array in page-locked memory, which copies to and from the device do not block on."""
+    import cupy
+
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = cupy.cuda.alloc_pinned_memory(size)
+    return np.frombuffer(memory, dtype, int(np.prod(shape))).reshape(shape)
+
+
+def make_scratch(sizes: Sizes, n_frame: int) -> Scratch:
+    """Room on the current device for searches of up to *n_frame* frames at a time."""
+    import cupy
+
+    return Scratch(
+        sorted=cupy.empty(WIDEST * sizes.n_position * filled(n_frame), np.uint8),
+        bits=cupy.empty((n_frame, n_word(sizes.n_position)), np.uint32),
+        candidates=cupy.empty((n_frame, sizes.most), np.int32),
+        records=cupy.empty((n_frame, sizes.most * _PEAK_WORDS), np.float32),
+    )
+
+
+class BatchBuffers:
+    """What a batch has for itself while it is under way, on the device and on the host.
+
+    Attributes
+    ----------
+    frames : bytes
+        Pixels as they came, on the device.
+    outcome, panels
+        On the device.
+    counts : (3, frame) int32
+        `COUNTS`, on the host.
+    first : (frame, FIRST_PEAKS) PEAK
+        On the host.
+    host_panels, host_detector_of, host_wavelength
+        As `panels`, on the host.
+    """
+
+    def __init__(self, sizes: Sizes, n_frame: int) -> None:
+        import cupy
+
+        self._sizes = sizes
+        # cleared, for more of them is copied back than the kernels write
+        self._counts = cupy.zeros((len(COUNTS), n_frame), np.int32)
+        peaks = cupy.zeros((n_frame, MAX_PEAKS * _PEAK_WORDS), np.float32)
+        self.frames = cupy.empty(WIDEST * sizes.n_pixel * n_frame, np.uint8)
+        self.outcome = Outcome(
+            **{name: self._counts[row] for row, name in enumerate(COUNTS)},
+            peaks=peaks,
+            q=cupy.empty((n_frame, MAX_PEAKS, 3), np.float64),
+        )
+        self.panels = Panels(
+            panels=cupy.empty((n_frame, sizes.n_panel, 9), np.float64),
+            detector_of=cupy.empty(n_frame, np.int32),
+            wavelength=cupy.empty(n_frame, np.float64),
+        )
+        self.counts = page_locked((len(COUNTS), n_frame), np.int32)
+        self.first = page_locked((n_frame, FIRST_PEAKS), PEAK)
+        self.host_panels = page_locked((n_frame, sizes.n_panel, 9), np.float64)
+        self.host_detector_of = page_locked((n_frame,), np.int32)
+        self.host_wavelength = page_locked((n_frame,), np.float64)
+
+    def outcome_of(self, first: int, end: int) -> Outcome:
+        """The part of the outcome that belongs to some frames of the batch."""
+        return Outcome(**{name: array[first:end] for name, array in vars(self.outcome).items()})
+
+    def panels_of(self, n_frame: int) -> Panels:
+        """Panels of the first frames."""
+        own = self.panels
+        return Panels(own.panels, own.detector_of[:n_frame], own.wavelength[:n_frame])
+
+    def images(self, first: int, end: int, dtype: Any) -> Any:
+        """Room for frames *first* to *end*, of one type of pixels; (frame, pixel)."""
+        start = WIDEST * self._sizes.n_pixel * first
+        size = (end - first) * self._sizes.n_pixel * np.dtype(dtype).itemsize
+        return self.frames[start : start + size].view(dtype).reshape(end - first, self._sizes.n_pixel)
+
+    def send_panels(self, n_detector: int, n_frame: int, stream: Any) -> None:
+        """Copy what the host's panels, detectors and wavelengths hold to the device."""
+        for device, host, n in (
+            (self.panels.panels, self.host_panels, n_detector),
+            (self.panels.detector_of, self.host_detector_of, n_frame),
+            (self.panels.wavelength, self.host_wavelength, n_frame),
+        ):
+            device[:n].set(host[:n], stream=stream)
+
+    def fetch(self, n_frame: int, stream: Any) -> None:
+        """Copy counts and first peaks of some frames back; to be waited for."""
+        from cupy.cuda import runtime
+
+        self._counts.get(stream=stream, out=self.counts, blocking=False)
+        row = FIRST_PEAKS * PEAK.itemsize
+        runtime.memcpy2DAsync(
+            self.first.ctypes.data, row, self.outcome.peaks.data.ptr, MAX_PEAKS * PEAK.itemsize, row, n_frame,
+            runtime.memcpyDeviceToHost, stream.ptr,
+        )  # fmt: skip
+
+    def further_peaks(self, frame: int, n_peak: int, stream: Any) -> NDArray[Any]:
+        """All peaks of a frame with more than `FIRST_PEAKS`; waits for the device."""
+        values: NDArray[np.float32] = self.outcome.peaks[frame, : n_peak * _PEAK_WORDS].get(stream=stream)
+        return values.view(PEAK)
