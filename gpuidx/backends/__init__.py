@@ -6,10 +6,10 @@ Backends are imported when they are made: they need compilers or devices.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gpuidx.backends.contract import Backend
+    from gpuidx.backends.cpu.backend import CpuBackend
     from gpuidx.cell import UnitCell
     from gpuidx.geometry.detector import Geometry
     from gpuidx.geometry.masks import Masks
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["choose_backend"]
 
 
-def choose_backend(options: Options, geometry: Geometry, masks: Masks, cell: UnitCell | None) -> Backend[Any]:
+def choose_backend(options: Options, geometry: Geometry, masks: Masks, cell: UnitCell | None) -> CpuBackend:
     """Make the backend of a worker: that of the CPU, whatever works on the frames of the run besides.
 
     Parameters

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Constants of the indexing trials, the same for every backend.
+"""Constants of the indexing trials, and how many peaks a search gives, the same for every backend.
 
 The search follows Gasparotto et al. (2024), J. Appl. Cryst. 57, 931 (TORO) and the fast-feedback-indexer in
 its outline: sample directions, refine, turn.  The numbers were chosen on simulated stills with known truth:
 12 cells, 10 to 180 peaks, wrong cells and geometries, bandwidth, spurious peaks.  "Cycles" are length in
 reciprocal space times length of a real-space vector.
 """
+
+MAX_PEAKS = 2048
+"""Peaks kept per frame, the first ones in the order of the search."""
 
 STEP = 0.30
 """Angle between neighbouring samples times the greatest number of cycles, rad."""

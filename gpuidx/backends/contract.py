@@ -29,7 +29,13 @@ class Backend(Protocol[Batch]):
     name: str
 
     def upload(self, frames: Sequence[Frame]) -> Batch:
-        """Take a batch of frames; their arrays must not change until `results`."""
+        """Take a batch of frames; their arrays must not change until `results`.
+
+        Raises
+        ------
+        Rejected
+            If one of the frames cannot be used; nothing was taken then.  Some backends see it in `find_peaks`.
+        """
         ...
 
     def find_peaks(self, batch: Batch) -> None:
