@@ -32,16 +32,21 @@ def _environment(file: str) -> list[object]:
     return yaml.safe_load((ROOT / "conda" / file).read_text())["dependencies"]
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, unpacked as an installation has it."""
-    folder = tmp_path_factory.mktemp("wheel")
-    program = "import sys, hatchling.build; hatchling.build.build_wheel(sys.argv[1])"
+def _built(what: str, folder: Path) -> Path:
+    """A wheel, unpacked; made without network, by the packages that are installed."""
+    program = f"import sys, hatchling.build; hatchling.build.{what}(sys.argv[1])"
     subprocess.run([sys.executable, "-c", program, folder], cwd=ROOT, check=True, capture_output=True)
     (built,) = folder.glob("*.whl")
     with zipfile.ZipFile(built) as archive:
         archive.extractall(folder / "installed")
     return folder / "installed"
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, unpacked as an installation has it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    return _built("build_wheel", folder)
 
 
 def _kernels_seen_from(place: Path) -> Path:
@@ -93,6 +98,12 @@ def test_the_wheel_holds_the_kernels(wheel: Path) -> None:
 def test_kernels_are_found_in_an_installation_and_in_a_checkout(wheel: Path) -> None:
     assert _kernels_seen_from(wheel) == wheel / "gpuidx/kernels"
     assert _kernels_seen_from(ROOT) == ROOT / "kernels"
+
+
+def test_an_editable_installation_has_no_copy_of_the_kernels(tmp_path: Path) -> None:
+    installed = _built("build_editable", tmp_path)
+    assert (installed / "_gpuidx.pth").read_text() == str(ROOT)
+    assert not (installed / "gpuidx").exists()
 
 
 def test_version_stands_once() -> None:

@@ -43,7 +43,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
         r"--gpu-architecture|UNSUPPORTED_ARCH",
         "NVRTC does not compile for this device: it is too old",
-        "install the extra cuda12 in place of cuda13 (for devices from Volta on), or use the CPU",
+        "from Volta on the extra cuda12 helps, without NVRTC 13 beside it; otherwise use the CPU",
     ),
     (
         r"OutOfMemory|cudaErrorMemoryAllocation|OUT_OF_MEMORY|^MemoryError",
@@ -55,6 +55,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "another process has the device for itself, or it is busy",
         "see in 'nvidia-smi' who uses the device, and its compute mode",
     ),
+    (r"failed to load libcuda", "NVIDIA's driver cannot be loaded", "install the driver again"),
     (r"NoDevice|NO_DEVICE", "there is no device", _LOOK),
     (
         r"SystemDriverMismatch|SYSTEM_DRIVER_MISMATCH",
