@@ -1,319 +1,240 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ruff: noqa
 """Give this process a pretended CUDA device, before CuPy is imported.
 
-import pretended_cuda
-dev = pretended_cuda.install(order="lazy", check=True)
-import cupy                                   # the ordinary wheel
+    from emulator import pretended_cuda
+    device = pretended_cuda.install(order="lazy", check=True)
+    import cupy  # the ordinary wheel
+
+No NumPy here: in a test of the whole program this runs at the start of every process.
 """
 
-import atexit
 import ctypes
-import hashlib
 import os
-import pathlib
-import shutil
 import sys
-import tempfile
+from pathlib import Path
 
-from emulator import cuda_on_cpu as coc
+from emulator import cupy_tables
+from emulator.toolchain import CXX, NATIVE, build_library, build_once, run, runtime_path
 
-_dev = None
+_DRIVER_SOURCES = [NATIVE / "pretended_driver.cpp", *sorted(NATIVE.glob("driver_*.h"))]
+_NVRTC_MAJORS = (12, 13)
+_NUMBERS = (
+    "check",
+    "schedule",
+    "devices",
+    "cc",
+    "memory",
+    "driver",
+    "fail_alloc_after",
+    "lose_after",
+    "hang_after",
+)
+_TEXTS = ("lose_once", "log")
+_COMPILER = ctypes.CFUNCTYPE(
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_int,
+    ctypes.POINTER(ctypes.c_char_p),
+    ctypes.c_int,
+    ctypes.POINTER(ctypes.c_char_p),
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_int,
+)
+_VARIANT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+
+
+def driver_path():
+    """Path of the pretended ``libcuda.so.1``; built if need be."""
+    return build_library("libcuda.so.1", _DRIVER_SOURCES, ["-O1"], [runtime_path()])
+
+
+def nvrtc_path(major):
+    """Path of an empty library of NVRTC's name, which is linked with the driver and its functions."""
+    driver = driver_path()
+
+    def make(target):
+        name = f"-Wl,-soname,libnvrtc.so.{major}"
+        run([CXX, "-shared", "-Wl,--no-as-needed", "-o", target, driver, name, f"-Wl,-rpath,{driver.parent}"])
+
+    return build_once(driver.parent / f"libnvrtc.so.{major}", make)
+
+
+def build_all():
+    """Build all libraries that a process with the device needs."""
+    cupy_tables.library_path(driver_path())
+    for major in _NVRTC_MAJORS:
+        nvrtc_path(major)
 
 
 class Device:
-    """Control of the pretended device."""
+    """Control of the pretended device.
+
+    Attributes
+    ----------
+    mode
+        How kernels are built: "check" or "fast".
+    """
 
     def __init__(self, driver):
-        self._d = driver
+        self._driver, self.mode = driver, "fast"
         driver.pretended_messages.restype = ctypes.c_char_p
         driver.pretended_count.restype = driver.pretended_pending.restype = ctypes.c_ulonglong
         driver.pretended_set.argtypes = [ctypes.c_char_p, ctypes.c_longlong]
+        driver.pretended_set_text.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
 
-    def set(
-        self,
-        order=None,
-        check=None,
-        schedule=None,
-        devices=None,
-        cc=None,
-        memory=None,
-        driver=None,
-        fail_alloc_after=None,
-    ):
-        """order: "eager", "lazy" or a seed >= 1; check: run kernels built with checks;
-        schedule: order of threads in kernels; fail_alloc_after: the n-th next allocation fails."""
+    def set(self, order=None, **settings):
+        """Change settings and ask for faults; what is not named, or None, stays.
+
+        Parameters
+        ----------
+        order
+            "lazy", "eager", or the seed (1 and above) of a random order.
+        settings
+            check
+                True: kernels run with all checks.
+            schedule
+                Order of the threads in kernels, as in `emulator.cuda_on_cpu.Kernel`.
+            devices, cc, driver, memory
+                Number of devices, compute capability (90), version of the driver (13020), bytes of memory.
+            fail_alloc_after
+                So many more allocations succeed, the next does not.
+            lose_after, hang_after
+                So many more kernels run in this process; at the next the device is lost (every later call
+                fails with cudaErrorIllegalAddress), or that kernel never ends.
+            lose_once
+                Path of a file: a device is lost, or hangs, only in the process that makes this file.
+            log
+                Path of a file to which messages are added, each with the number of the process.
+        """
         if order is not None:
-            order = {"lazy": -1, "eager": 0}.get(order, order)
-        for k, v in {
-            "order": order,
-            "check": check,
-            "schedule": schedule,
-            "devices": devices,
-            "cc": cc,
-            "memory": memory,
-            "driver": driver,
-            "fail_alloc_after": fail_alloc_after,
-        }.items():
-            if v is not None:
-                self._d.pretended_set(k.encode(), int(v))
-        if check is not None:
-            self.mode = "check" if check else "fast"
+            self._driver.pretended_set(b"order", {"lazy": -1, "eager": 0}.get(order, order))
+        for name, value in settings.items():
+            if name not in _NUMBERS and name not in _TEXTS:
+                raise TypeError(f"no setting {name!r}")
+            if value is None:
+                continue
+            if name in _TEXTS:
+                self._driver.pretended_set_text(name.encode(), os.fsencode(value))
+            else:
+                self._driver.pretended_set(name.encode(), int(value))
+            if name == "check":
+                self.mode = "check" if value else "fast"
 
     def reset(self):
-        """Forget queued work, errors, messages and counts."""
-        self._d.pretended_reset()
+        """Forget queued work, errors, messages, counts and faults that have not struck yet."""
+        self._driver.pretended_reset()
 
     @property
     def messages(self):
-        return self._d.pretended_messages().decode().splitlines()
+        """What the device had to complain of, one line each."""
+        return self._driver.pretended_messages().decode().splitlines()
 
     @property
     def pending(self):
-        """Operations that no synchronisation has asked for yet."""
-        return self._d.pretended_pending()
+        """Number of operations that nothing has waited for yet."""
+        return self._driver.pretended_pending()
 
     def count(self, what):
-        """launch, copy_hd, copy_dh, copy_dd, memset, malloc, free, pinned, sync_stream, sync_event, sync_device, compile ..."""
-        return self._d.pretended_count(what.encode())
+        """Count calls since the last `reset`.
+
+        launch, copy_hd, copy_dh, copy_dd, copy_hh, copy_2d, memset, malloc, free, free_async, pinned,
+        register, unregister, module, compile, record, wait_event, host_func, sync_stream, sync_event,
+        sync_device, query_stream, query_event
+        """
+        return self._driver.pretended_count(what.encode())
 
 
-def library():
-    rt = coc.runtime_path()
-    src = coc.HERE / "pretended_driver.cpp"
-    tag = hashlib.sha256(
-        src.read_bytes() + str(rt).encode() + pathlib.Path(__file__).read_bytes()
-    ).hexdigest()[:16]
+class _Compiler:
+    """What the pretended NVRTC calls to compile, and to build the same program for the other mode."""
 
-    def make(soname):
-        return lambda t: coc._run(
-            [
-                coc.CXX,
-                "-std=c++17",
-                "-O1",
-                "-g",
-                "-fPIC",
-                "-shared",
-                "-w",
-                src,
-                "-o",
-                t,
-                rt,
-                f"-Wl,-rpath,{coc.CACHE}",
-                f"-Wl,-soname,{soname}",
-                "-ldl",
-            ]
-        )
+    def __init__(self, device):
+        self._device, self._programs = device, {}
+        self.callbacks = _COMPILER(self._compile), _VARIANT(self._variant)
 
-    return coc._build(coc.CACHE / f"pretended_{tag}" / "libcuda.so.1", make("libcuda.so.1"))
+    def _compile(self, code, name, n_option, options, n_expression, expressions, path, log, size):
+        from emulator.source import build
 
-
-# ---- CuPy's modules find their C functions in a table of capsules; fill it with ours -------------
-_TYPES = {
-    "intptr_t": ctypes.c_ssize_t,
-    "size_t": ctypes.c_size_t,
-    "uintmax_t": ctypes.c_size_t,
-    "int": ctypes.c_int,
-    "unsigned int": ctypes.c_uint,
-    "float": ctypes.c_float,
-    "PyObject *": ctypes.py_object,
-    "CUdevice": ctypes.c_int,
-    "cudaMemcpyKind": ctypes.c_int,
-}
-_KEEP = {"runtimeGetVersion", "_getCUDAMajorVersion", "get_build_version"}  # harmless in the original
-
-
-def _take_over(module, lib, prefix):
-    api, py = module.__pyx_capi__, ctypes.pythonapi
-    py.PyCapsule_GetName.restype, py.PyCapsule_GetName.argtypes = ctypes.c_char_p, [ctypes.py_object]
-    py.PyCapsule_New.restype, py.PyCapsule_New.argtypes = (
-        ctypes.py_object,
-        [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p],
-    )
-    for name, capsule in list(api.items()):
-        sig = py.PyCapsule_GetName(capsule)
-        head, _, args = sig.decode().partition("(")
-        head, args = head.strip(), [a.strip() for a in args.rstrip(")").split(",")]
-        if not _ or name in _KEEP:
-            continue  # a variable
-        returns_object = head.endswith("*")
-        f = getattr(lib, f"{prefix}_{name}", None)
-        if f is None:
-            f = getattr(
-                lib,
-                f"{prefix}_missing_" + ("object" if returns_object else "minus" if head == "int" else "zero"),
-            )
-        keep = ctypes.c_char_p(sig)
-        _alive.append(keep)
-        api[name] = py.PyCapsule_New(ctypes.cast(f, ctypes.c_void_p), keep, None)
-        if "__pyx_skip_dispatch" in sig.decode() and hasattr(module, name):
-            types = [_TYPES.get(a, ctypes.py_object if "PyObject" in a else ctypes.c_void_p) for a in args]
-            n = next(i for i, a in enumerate(args) if "__pyx_skip_dispatch" in a)
-            types[n] = ctypes.c_int
-            proto = ctypes.PYFUNCTYPE(
-                ctypes.py_object if returns_object else _TYPES.get(head, ctypes.c_ssize_t), *types
-            )
-            setattr(
-                module,
-                name,
-                _wrapper(proto(ctypes.cast(f, ctypes.c_void_p).value), n, len(types) - n - 1, name),
-            )
-
-
-_alive = []
-
-
-def _wrapper(f, n, optional, name):
-    def g(*a):
-        return f(*(tuple(a) + (0,) * (n - len(a)))[:n], 0, *(None,) * optional)
-
-    g.__name__ = name
-    return g
-
-
-def _properties(device=0):
-    return {
-        "name": b"Pretended device",
-        "totalGlobalMem": 8 << 30,
-        "sharedMemPerBlock": 49152,
-        "sharedMemPerBlockOptin": 232448,
-        "regsPerBlock": 65536,
-        "warpSize": 32,
-        "maxThreadsPerBlock": 1024,
-        "maxThreadsDim": (1024, 1024, 64),
-        "maxGridSize": (2147483647, 65535, 65535),
-        "clockRate": 1980000,
-        "totalConstMem": 65536,
-        "major": 9,
-        "minor": 0,
-        "multiProcessorCount": 132,
-        "l2CacheSize": 50 << 20,
-        "maxThreadsPerMultiProcessor": 2048,
-        "pciBusID": 0,
-        "pciDeviceID": 0,
-        "pciDomainID": 0,
-        "asyncEngineCount": 3,
-        "concurrentKernels": 1,
-        "canMapHostMemory": 1,
-        "unifiedAddressing": 1,
-        "managedMemory": 0,
-        "integrated": 0,
-        "uuid": b"\0" * 16,
-    }
-
-
-def _patch_cupy():
-    from cupy_backends.cuda.api import driver, runtime
-
-    src = coc.HERE / "pretended_cupy.cpp"
-    path = library()
-    tag = hashlib.sha256(src.read_bytes() + str(path).encode()).hexdigest()[:16]
-    so = coc._build(
-        coc.CACHE / f"pretended_cupy_{tag}.so",
-        lambda t: coc._run(
-            [
-                coc.CXX,
-                "-std=c++17",
-                "-O1",
-                "-g",
-                "-fPIC",
-                "-shared",
-                "-w",
-                src,
-                "-o",
-                t,
-                path,
-                f"-Wl,-rpath,{path.parent}",
-            ]
-        ),
-    )
-    lib = ctypes.PyDLL(str(so))
-    lib.pretended_classes.argtypes = [ctypes.py_object] * 3
-    lib.pretended_classes(runtime.CUDARuntimeError, driver.CUDADriverError, runtime.PointerAttributes)
-    lib.pretended_needs(runtime.runtimeGetVersion() // 1000 * 1000)
-    _take_over(runtime, lib, "rt")
-    _take_over(driver, lib, "dr")
-    runtime.getDeviceProperties = _properties
-
-
-def install(order="lazy", check=False, nvrtc="pretended", **kw):
-    """nvrtc="real": CuPy compiles with NVIDIA's NVRTC (its wheel must be there), but the result cannot be loaded:
-    for tests of the compile step alone."""
-    global _dev
-    if _dev is not None:
-        _dev.set(order=order, check=check, **kw)
-        return _dev
-    if "cupy" in sys.modules:
-        raise RuntimeError("install() must come before the import of cupy")
-    coc.runtime()
-    path = library()
-    drv = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
-    # the same code under NVRTC's name, found by the loader as already loaded
-    for major in (12, 13) if nvrtc == "pretended" else ():
-        p = path.parent / f"libnvrtc.so.{major}"
-        coc._build(
-            p,
-            lambda t: coc._run(
-                [
-                    coc.CXX,
-                    "-shared",
-                    "-Wl,--no-as-needed",
-                    "-o",
-                    t,
-                    path,
-                    f"-Wl,-soname,libnvrtc.so.{major}",
-                    f"-Wl,-rpath,{path.parent}",
-                ]
-            ),
-        )
-        ctypes.CDLL(str(p), mode=ctypes.RTLD_GLOBAL)
-        if not hasattr(ctypes.CDLL(f"libnvrtc.so.{major}"), "pretended_set"):
-            raise RuntimeError("NVIDIA's NVRTC is loaded already: call install() earlier")
-    _dev, programs = Device(drv), {}
-    proto = ctypes.CFUNCTYPE(
-        ctypes.c_int,
-        ctypes.c_char_p,
-        ctypes.c_char_p,
-        ctypes.c_int,
-        ctypes.POINTER(ctypes.c_char_p),
-        ctypes.c_int,
-        ctypes.POINTER(ctypes.c_char_p),
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.c_int,
-    )
-
-    def compile_(src, name, n, opts, ne, exprs, path, log, size):
         try:
-            args = src.decode(), [opts[i].decode() for i in range(n)], [exprs[i].decode() for i in range(ne)]
-            out = str(coc.build(*args, _dev.mode, os.path.basename(name.decode())))
-            programs[out] = (*args, os.path.basename(name.decode()))
-            out = f"{int(_dev.mode == 'check')} {out}".encode() + b"\0"
-            ctypes.memmove(path, out, len(out))
+            program = {
+                "code": code.decode(),
+                "options": [options[i].decode() for i in range(n_option)],
+                "name_expressions": [expressions[i].decode() for i in range(n_expression)],
+                "filename": Path(name.decode()).name,
+            }
+            mode = self._device.mode
+            built = str(build(**program, mode=mode))
+            self._programs[built] = program
+            _write(path, f"{int(mode == 'check')} {built}")
             return 0
-        except Exception as e:  # goes into the program's log
-            msg = str(e).encode()[: size - 1] + b"\0"
-            ctypes.memmove(log, msg, len(msg))
+        except Exception as error:  # goes into the program's log, as a compiler's message
+            _write(log, str(error), size)
             return 1
 
-    def variant(path, check, out, size):
+    def _variant(self, path, check, out, size):
+        from emulator.source import build
+
         try:
-            src, opts, exprs, name = programs[path.decode()]
-            p = str(coc.build(src, opts, exprs, "check" if check else "fast", name)).encode() + b"\0"
-            ctypes.memmove(out, p, len(p))
+            program = self._programs[path.decode()]
+            _write(out, str(build(**program, mode="check" if check else "fast")), size)
             return 0
-        except Exception:
+        except Exception as error:
+            print(f"pretended cuda: {error!r}", file=sys.stderr)
             return 1
 
-    _dev._keep = (
-        proto(compile_),
-        ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_int)(variant),
-    )
-    drv.pretended_set_compiler(*_dev._keep)
-    _dev.set(order=order, check=check, **kw)
-    cache = tempfile.mkdtemp(prefix="pretended_cupy_")  # never mix with kernels of a real device
-    os.environ["CUPY_CACHE_DIR"] = cache
+
+def _write(address, text, size=4096):
+    data = text.encode()[: size - 1] + b"\0"
+    ctypes.memmove(address, data, len(data))
+
+
+_device = None
+
+
+def install(order="lazy", check=False, nvrtc="pretended", **settings):
+    """Pretend a device in this process and in what it forks; at a second call, change the settings.
+
+    Only children that are forked before the device was used can use it, as on a real one.
+
+    Parameters
+    ----------
+    order, check, settings
+        As for `Device.set`.
+    nvrtc
+        ``"pretended"``; ``"missing"``: compiling fails as without the library; ``"real"``: CuPy compiles with
+        NVIDIA's, for tests of that step alone: the result cannot be loaded.
+
+    Raises
+    ------
+    RuntimeError
+        If CuPy, or NVIDIA's NVRTC, is loaded already.
+    """
+    global _device
+    if _device is None:
+        if "cupy" in sys.modules:
+            raise RuntimeError("install() must come before the import of cupy")
+        _device = _install(nvrtc)
+    _device.set(order=order, check=check, **settings)
+    return _device
+
+
+def _install(nvrtc):
+    if nvrtc not in ("pretended", "missing", "real"):
+        raise ValueError(f"nvrtc={nvrtc!r}")
+    ctypes.CDLL(str(runtime_path()), mode=ctypes.RTLD_GLOBAL)
+    # The loader knows it as libcuda.so.1 from now on, for whoever asks.
+    driver = ctypes.CDLL(str(driver_path()), mode=ctypes.RTLD_GLOBAL)
+    device = Device(driver)
+    if nvrtc == "pretended":
+        for major in _NVRTC_MAJORS:
+            ctypes.CDLL(str(nvrtc_path(major)), mode=ctypes.RTLD_GLOBAL)
+            if not hasattr(ctypes.CDLL(f"libnvrtc.so.{major}"), "pretended_set"):
+                raise RuntimeError("NVIDIA's NVRTC is loaded already: call install() earlier")
+        compiler = _Compiler(device)
+        device.compiler = compiler  # lives as long as the library may call it
+        driver.pretended_set_compiler(*compiler.callbacks)
+    os.environ.setdefault("CUPY_CACHE_IN_MEMORY", "1")  # never mix with kernels of a real device
     os.environ["CUPY_ACCELERATORS"] = ""  # CUB brings a runtime of its own
-    _patch_cupy()
-    atexit.register(shutil.rmtree, cache, True)
-    return _dev
+    cupy_tables.take_over(driver, driver_path(), nvrtc_is_missing=nvrtc == "missing")
+    return device

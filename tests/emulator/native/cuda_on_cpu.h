@@ -266,4 +266,3 @@ template <class... A> static inline void info_(int* k, int* z, int* e, pack<A...
 }
 template <auto F> static void info(int* k, int* z, int* e, int) { info_(k, z, e, typename sig<decltype(F)>::args()); }
 }
-#define COC_KERNEL(name, f) { name, &coc::call<&f>, &coc::info<&f>, (int)coc::sig<decltype(&f)>::n }

@@ -1,118 +1,332 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// pretended_cupy.cpp - stands in for the C functions that CuPy's modules take from
-// cupy_backends.cuda.api.runtime and .driver (looked up there by name and signature), and passes them
-// on to pretended_driver.cpp.  Needs no Python headers.
+// Stands in for the C functions that CuPy's modules take from cupy_backends.cuda.api.runtime and .driver.
+//
+// Cython looks such functions up by name and signature in a table of the module, when the module that uses
+// them is imported; cupy_tables.py fills these tables with the functions below: rt_NAME for runtime.NAME,
+// dr_NAME for driver.NAME.  They pass on to pretended_driver.cpp without the interpreter's lock, and raise
+// CuPy's own exceptions.  A function that is not here raises cudaErrorNotSupported.  No Python headers are
+// needed.
+//
+// Each function of a table takes one more int at the end (Cython's "skip dispatch"), without meaning here.
 #include <stdint.h>
 #include <string.h>
+
 #define API extern "C" __attribute__((visibility("default")))
+typedef intptr_t Handle;  // stream, event, module, function, address
+typedef unsigned Flags;
+
 struct PyObject;
 extern "C" {
-PyObject* PyObject_CallFunction(PyObject*, const char*, ...); void PyErr_SetObject(PyObject*, PyObject*); PyObject* Py_BuildValue(const char*, ...);
-void Py_IncRef(PyObject*); void Py_DecRef(PyObject*); void* PyEval_SaveThread(); void PyEval_RestoreThread(void*); int PyGILState_Ensure(); void PyGILState_Release(int); void PyErr_WriteUnraisable(PyObject*);
-const char* PyUnicode_AsUTF8(PyObject*); char* PyBytes_AsString(PyObject*);
+PyObject* PyObject_CallFunction(PyObject*, const char*, ...);
+void PyErr_SetObject(PyObject*, PyObject*);
+void PyErr_WriteUnraisable(PyObject*);
+PyObject* Py_BuildValue(const char*, ...);
+void Py_IncRef(PyObject*);
+void Py_DecRef(PyObject*);
+void* PyEval_SaveThread();
+void PyEval_RestoreThread(void*);
+int PyGILState_Ensure();
+void PyGILState_Release(int);
+const char* PyUnicode_AsUTF8(PyObject*);
+char* PyBytes_AsString(PyObject*);
 extern PyObject _Py_NoneStruct;
+
+// pretended_driver.cpp
+int cuDriverGetVersion(int*);
+int cuDeviceGetCount(int*);
+int cuDeviceGetAttribute(int*, int, int);
+int cuCtxSynchronize();
+int cuMemAlloc_v2(Handle*, size_t);
+int cuMemFree_v2(Handle);
+int cuMemFreeAsync(Handle, Handle);
+int cuMemHostAlloc(Handle*, size_t, Flags);
+int cuMemFreeHost(Handle);
+int cuMemHostRegister_v2(Handle, size_t, Flags);
+int cuMemHostUnregister(Handle);
+int cuMemGetInfo_v2(size_t*, size_t*);
+int cuMemcpy(Handle, Handle, size_t);
+int cuMemcpyAsync(Handle, Handle, size_t, Handle);
+int cuMemsetD8_v2(Handle, unsigned char, size_t);
+int cuMemsetD8Async(Handle, unsigned char, size_t, Handle);
+int cuPointerGetAttribute(void*, int, Handle);
+int cuStreamCreateWithPriority(Handle*, Flags, int);
+int cuStreamDestroy_v2(Handle);
+int cuStreamSynchronize(Handle);
+int cuStreamQuery(Handle);
+int cuStreamWaitEvent(Handle, Handle, Flags);
+int cuStreamGetFlags(Handle, Flags*);
+int cuEventCreate(Handle*, Flags);
+int cuEventDestroy_v2(Handle);
+int cuEventRecord(Handle, Handle);
+int cuEventSynchronize(Handle);
+int cuEventQuery(Handle);
+int cuEventElapsedTime(float*, Handle, Handle);
+int cuLaunchHostFunc(Handle, void (*)(void*), void*);
+int cuModuleLoadData(Handle*, const char*);
+int cuModuleUnload(Handle);
+int cuModuleGetFunction(Handle*, Handle, const char*);
+int cuModuleGetGlobal_v2(Handle*, size_t*, Handle, const char*);
+int cuFuncGetAttribute(int*, int, Handle);
+int cuFuncSetAttribute(Handle, int, int);
+int cuLaunchKernel(Handle, Flags, Flags, Flags, Flags, Flags, Flags, Flags, Handle, void*, void*);
+int cuOccupancyMaxActiveBlocksPerMultiprocessor(int*, Handle, int, size_t);
+int cuOccupancyMaxPotentialBlockSize(int*, int*, Handle, void*, size_t, int);
+int pretended_copy_2d(Handle, size_t, Handle, size_t, size_t, size_t, Handle, int);
+int pretended_current_device();
+int pretended_use_device(int);
 }
-typedef int R; typedef intptr_t P; typedef unsigned U;
-#define D(name, ...) extern "C" R name(__VA_ARGS__);
-D(cuDriverGetVersion, int*) D(cuDeviceGetCount, int*) D(cuDeviceGetAttribute, int*, int, int) D(cuCtxSynchronize) D(cuInit, U)
-D(cuMemAlloc_v2, P*, size_t) D(cuMemFree_v2, P) D(cuMemFreeAsync, P, P) D(cuMemHostAlloc, P*, size_t, U) D(cuMemFreeHost, P) D(cuMemHostRegister_v2, P, size_t, U) D(cuMemHostUnregister, P)
-D(cuMemGetInfo_v2, size_t*, size_t*) D(cuMemcpy, P, P, size_t) D(cuMemcpyAsync, P, P, size_t, P) D(cuMemsetD8_v2, P, unsigned char, size_t) D(cuMemsetD8Async, P, unsigned char, size_t, P)
-D(cuPointerGetAttribute, void*, int, P) D(cuStreamCreateWithPriority, P*, U, int) D(cuStreamDestroy_v2, P) D(cuStreamSynchronize, P) D(cuStreamQuery, P) D(cuStreamWaitEvent, P, P, U) D(cuStreamGetFlags, P, U*)
-D(cuEventCreate, P*, U) D(cuEventDestroy_v2, P) D(cuEventRecord, P, P) D(cuEventSynchronize, P) D(cuEventQuery, P) D(cuEventElapsedTime, float*, P, P) D(cuLaunchHostFunc, P, void (*)(void*), void*)
-D(cuModuleLoadData, P*, const char*) D(cuModuleUnload, P) D(cuModuleGetFunction, P*, P, const char*) D(cuModuleGetGlobal_v2, P*, size_t*, P, const char*) D(cuFuncGetAttribute, int*, int, P) D(cuFuncSetAttribute, P, int, int)
-D(cuLaunchKernel, P, U, U, U, U, U, U, U, P, void*, void*) D(cuOccupancyMaxActiveBlocksPerMultiprocessor, int*, P, int, size_t) D(cuOccupancyMaxPotentialBlockSize, int*, int*, P, void*, size_t, int)
-struct Copy2D { size_t sx, sy; U st_; const void* sh; P sd; void* sa; size_t sp; size_t dx, dy; U dt; void* dh; P dd; void* da; size_t dp; size_t w, h; };
-D(cuMemcpy2DAsync_v2, const Copy2D*, P) D(cuMemcpy2D_v2, const Copy2D*)
 
-static PyObject *rt_error, *dr_error, *attr_class;      // set by pretended_cuda.py
-static int device_now;
-API void pretended_classes(PyObject* a, PyObject* b, PyObject* c) { rt_error = a; dr_error = b; attr_class = c; Py_IncRef(a); Py_IncRef(b); Py_IncRef(c); }
-static void raise(PyObject* cls, int r) { PyObject* e = PyObject_CallFunction(cls, "i", r); if (e) { PyErr_SetObject(cls, e); Py_DecRef(e); } }
-static PyObject* none() { Py_IncRef(&_Py_NoneStruct); return &_Py_NoneStruct; }
-template <class F> static int call(F f) { void* t = PyEval_SaveThread(); int r = f(); PyEval_RestoreThread(t); return r; }
-static int needed;                   // a driver older than this is refused, as by the real runtime
-API void pretended_needs(int v) { needed = v; }
-static int broken() { int v, n = 0; cuDriverGetVersion(&v); cuDeviceGetCount(&n); return v < needed ? 35 : n ? 0 : 100; }
-static int devices() { int n = 0; cuDeviceGetCount(&n); return n; }
-#define RUN(expr, fail) do { int r_ = broken(); if (!r_) r_ = call([&]() -> int { return expr; }); if (r_) { raise(rt_error, r_); return fail; } } while (0)
-#define OBJ(name, args, expr) API PyObject* rt_##name args { RUN(expr, nullptr); return none(); }
-#define VAL(T, name, args, fail, expr) API T rt_##name args { T v = 0; RUN(expr, fail); return v; }
-#define SK int
-OBJ(check_status, (int s, SK), s)
-API PyObject* rt__ensure_context(void) { if (int r = broken()) { raise(rt_error, r); return nullptr; } return none(); }
-API int rt_driverGetVersion(SK) { int v; cuDriverGetVersion(&v); return v; }
-API int rt_getDevice(SK) { if (int r = broken()) { raise(rt_error, r); return -1; } return device_now; }
-API int rt_getDeviceCount(SK) { if (int r = broken()) { raise(rt_error, r); return -1; } return devices(); }
-OBJ(setDevice, (int d, SK), d < 0 || d >= devices() ? 101 : (device_now = d, 0))
-VAL(int, deviceGetAttribute, (int a, int d, SK), -1, cuDeviceGetAttribute(&v, a, d))
-OBJ(deviceSynchronize, (SK), cuCtxSynchronize())
-API int rt_deviceCanAccessPeer(int, int, SK) { return 0; }
-OBJ(_deviceEnsurePeerAccess, (int, SK), 0)
-VAL(P, malloc, (size_t n, SK), 0, cuMemAlloc_v2(&v, n))
-VAL(P, mallocAsync, (size_t n, P, SK), 0, cuMemAlloc_v2(&v, n))
-VAL(P, mallocFromPoolAsync, (size_t n, P, P, SK), 0, cuMemAlloc_v2(&v, n))
-VAL(P, hostAlloc, (size_t n, U f, SK), 0, cuMemHostAlloc(&v, n, f))
-OBJ(hostRegister, (P p, size_t n, U f, SK), cuMemHostRegister_v2(p, n, f))
-OBJ(hostUnregister, (P p, SK), cuMemHostUnregister(p))
-OBJ(free, (P p, SK), cuMemFree_v2(p))
-OBJ(freeAsync, (P p, P s, SK), cuMemFreeAsync(p, s))
-OBJ(freeHost, (P p, SK), cuMemFreeHost(p))
-API PyObject* rt_memGetInfo(SK) { size_t f, t; RUN(cuMemGetInfo_v2(&f, &t), nullptr); return Py_BuildValue("(nn)", f, t); }
-OBJ(memcpy, (P d, P s, size_t n, int, SK), cuMemcpy(d, s, n))
-OBJ(memcpyAsync, (P d, P s, size_t n, int, P st, SK), cuMemcpyAsync(d, s, n, st))
-OBJ(memcpyPeer, (P d, int, P s, int, size_t n, SK), cuMemcpy(d, s, n))
-OBJ(memcpyPeerAsync, (P d, int, P s, int, size_t n, P st, SK), cuMemcpyAsync(d, s, n, st))
-static Copy2D c2(P d, size_t dp, P s, size_t sp, size_t w, size_t h) { Copy2D c; memset(&c, 0, sizeof c); c.st_ = c.dt = 2; c.sd = s; c.dd = d; c.sp = sp; c.dp = dp; c.w = w; c.h = h; return c; }
-API PyObject* rt_memcpy2D(P d, size_t dp, P s, size_t sp, size_t w, size_t h, int, SK) { Copy2D c = c2(d, dp, s, sp, w, h); RUN(cuMemcpy2D_v2(&c), nullptr); return none(); }
-API PyObject* rt_memcpy2DAsync(P d, size_t dp, P s, size_t sp, size_t w, size_t h, int, P st, SK) { Copy2D c = c2(d, dp, s, sp, w, h); RUN(cuMemcpy2DAsync_v2(&c, st), nullptr); return none(); }
-OBJ(memset, (P p, int v, size_t n, SK), cuMemsetD8_v2(p, (unsigned char)v, n))
-OBJ(memsetAsync, (P p, int v, size_t n, P s, SK), cuMemsetD8Async(p, (unsigned char)v, n, s))
-static int mem_type(P p) { U t = 0; return cuPointerGetAttribute(&t, 2, p) ? 0 : (int)t; }
-API int rt_pointerGetMemoryType(P p, SK) { return mem_type(p); }
-API PyObject* rt_pointerGetAttributes(P p, SK) { int t = mem_type(p); return PyObject_CallFunction(attr_class, "inni", t ? device_now : -2, t == 2 ? p : t ? p : (P)0, t == 1 ? p : (P)0, t); }
-VAL(P, streamCreate, (SK), 0, cuStreamCreateWithPriority(&v, 0, 0))
-VAL(P, streamCreateWithFlags, (U f, SK), 0, cuStreamCreateWithPriority(&v, f, 0))
-VAL(P, streamCreateWithPriority, (U f, int p, SK), 0, cuStreamCreateWithPriority(&v, f, p))
-VAL(U, streamGetFlags, (P s, SK), 0, cuStreamGetFlags(s, &v))
-API int rt_streamGetPriority(P, SK) { return 0; }
-OBJ(streamDestroy, (P s, SK), cuStreamDestroy_v2(s))
-OBJ(streamSynchronize, (P s, SK), cuStreamSynchronize(s))
-API PyObject* rt_streamQuery(P s, SK) { return Py_BuildValue("i", cuStreamQuery(s)); }       // the status itself
-OBJ(streamWaitEvent, (P s, P e, SK, void*), cuStreamWaitEvent(s, e, 0))
-API int rt_streamIsCapturing(P, SK) { return 0; }
-VAL(P, eventCreate, (SK), 0, cuEventCreate(&v, 0))
-VAL(P, eventCreateWithFlags, (U f, SK), 0, cuEventCreate(&v, f))
-OBJ(eventDestroy, (P e, SK), cuEventDestroy_v2(e))
-API float rt_eventElapsedTime(P a, P b, SK) { float v = 0; RUN(cuEventElapsedTime(&v, a, b), 0); return v; }
-API PyObject* rt_eventQuery(P e, SK) { return Py_BuildValue("i", cuEventQuery(e)); }
-OBJ(eventRecord, (P e, P s, SK), cuEventRecord(e, s))
-OBJ(eventSynchronize, (P e, SK), cuEventSynchronize(e))
-OBJ(profilerStart, (SK), 0)
-OBJ(profilerStop, (SK), 0)
-struct Host { PyObject* f; P arg; };
-static void trampoline(void* u) { Host* h = (Host*)u; int g = PyGILState_Ensure(); PyObject* r = PyObject_CallFunction(h->f, "n", h->arg); if (r) Py_DecRef(r); else PyErr_WriteUnraisable(h->f); Py_DecRef(h->f); PyGILState_Release(g); delete h; }
-API PyObject* rt_launchHostFunc(P s, PyObject* f, P arg, SK) { Py_IncRef(f); Host* h = new Host{f, arg}; RUN(cuLaunchHostFunc(s, trampoline, h), nullptr); return none(); }
-// anything else
-API PyObject* rt_missing_object() { raise(rt_error, 801); return nullptr; }
-API P rt_missing_zero() { raise(rt_error, 801); return 0; }
-API int rt_missing_minus() { raise(rt_error, 801); return -1; }
+enum { INSUFFICIENT_DRIVER = 35, NO_DEVICE = 100, NOT_SUPPORTED = 801 };
 
-#undef RUN
-#define RUN(expr, fail) do { int r_ = call([&]() -> int { return expr; }); if (r_) { raise(dr_error, r_); return fail; } } while (0)
-API P dr_ctxGetCurrent(SK) { return 0xC0; }
-API int dr_ctxGetDevice(SK) { return device_now; }
-API PyObject* dr_ctxSetCurrent(P, SK) { return none(); }
-API PyObject* dr_devicePrimaryCtxRelease(int, SK) { return none(); }
-API P dr_streamGetCtx(P, SK) { return 0xC0; }
-API P dr_moduleLoadData(PyObject* b, SK) { P m = 0; char* image = PyBytes_AsString(b); RUN(cuModuleLoadData(&m, image), 0); return m; }
-API PyObject* dr_moduleUnload(P m, SK) { RUN(cuModuleUnload(m), nullptr); return none(); }
-API P dr_moduleGetFunction(P m, PyObject* n, SK) { P f = 0; const char* s = PyUnicode_AsUTF8(n); RUN(cuModuleGetFunction(&f, m, s), 0); return f; }
-API P dr_moduleGetGlobal(P m, PyObject* n, SK) { P f = 0; size_t z; const char* s = PyUnicode_AsUTF8(n); RUN(cuModuleGetGlobal_v2(&f, &z, m, s), 0); return f; }
-API PyObject* dr_launchKernel(P f, U a, U b, U c, U d, U e, U g, U shm, P s, P params, P extra, SK) { RUN(cuLaunchKernel(f, a, b, c, d, e, g, shm, s, (void*)params, (void*)extra), nullptr); return none(); }
-API int dr_funcGetAttribute(int a, P f, SK) { int v = 0; RUN(cuFuncGetAttribute(&v, a, f), -1); return v; }
-API PyObject* dr_funcSetAttribute(P f, int a, int v, SK) { RUN(cuFuncSetAttribute(f, a, v), nullptr); return none(); }
-API int dr_occupancyMaxActiveBlocksPerMultiprocessor(P f, int b, size_t n, SK) { int v = 0; RUN(cuOccupancyMaxActiveBlocksPerMultiprocessor(&v, f, b, n), -1); return v; }
-API PyObject* dr_occupancyMaxPotentialBlockSize(P f, size_t n, int l, SK) { int g, b; RUN(cuOccupancyMaxPotentialBlockSize(&g, &b, f, nullptr, n, l), nullptr); return Py_BuildValue("(ii)", g, b); }
-API PyObject* dr_missing_object() { raise(dr_error, 801); return nullptr; }
-API P dr_missing_zero() { raise(dr_error, 801); return 0; }
-API int dr_missing_minus() { raise(dr_error, 801); return -1; }
+// ---- errors ----------------------------------------------------------------------------------------------
+static PyObject *runtime_error, *driver_error, *pointer_attributes;  // CuPy's classes
+static int oldest_driver;                                            // that this CuPy's runtime works with
+
+API void pretended_runtime(PyObject* error, PyObject* attributes, int oldest) {
+  Py_IncRef(error);
+  Py_IncRef(attributes);
+  runtime_error = error;
+  pointer_attributes = attributes;
+  oldest_driver = oldest;
+}
+API void pretended_driver(PyObject* error) {
+  Py_IncRef(error);
+  driver_error = error;
+}
+
+static void raise(PyObject* error_class, int status) {
+  PyObject* error = PyObject_CallFunction(error_class, "i", status);
+  if (!error) return;
+  PyErr_SetObject(error_class, error);
+  Py_DecRef(error);
+}
+static PyObject* none() {
+  Py_IncRef(&_Py_NoneStruct);
+  return &_Py_NoneStruct;
+}
+template <class F>
+static int without_gil(F function) {
+  void* state = PyEval_SaveThread();
+  int status = function();
+  PyEval_RestoreThread(state);
+  return status;
+}
+
+// What every call of NVIDIA's runtime answers where there is no usable device.
+static int unusable() {
+  int version, n = 0;
+  cuDriverGetVersion(&version);
+  if (version < oldest_driver) return INSUFFICIENT_DRIVER;
+  if (int status = cuDeviceGetCount(&n)) return status;
+  return n ? 0 : NO_DEVICE;
+}
+// True, and an exception, if *function* does not give 0.
+template <class F>
+static bool failed(F function) {
+  int status = without_gil([&] {
+    int s = unusable();
+    return s ? s : function();
+  });
+  if (status) raise(runtime_error, status);
+  return status != 0;
+}
+template <class F>
+static bool driver_failed(F function) {
+  int status = without_gil(function);
+  if (status) raise(driver_error, status);
+  return status != 0;
+}
+
+// A function that gives None, and one that gives a value *v* which the expression has set.
+#define NONE(name, parameters, expression)                                 \
+  API PyObject* rt_##name parameters {                                     \
+    return failed([&]() -> int { return expression; }) ? nullptr : none(); \
+  }
+#define VALUE(type, name, parameters, on_error, expression)                  \
+  API type rt_##name parameters {                                            \
+    type v = 0;                                                              \
+    return failed([&]() -> int { return expression; }) ? (type)on_error : v; \
+  }
+
+// ---- runtime: devices ------------------------------------------------------------------------------------
+NONE(check_status, (int status, int), status)
+NONE(_ensure_context, (void), 0)
+VALUE(int, getDevice, (int), -1, (v = pretended_current_device(), 0))
+VALUE(int, getDeviceCount, (int), -1, cuDeviceGetCount(&v))
+NONE(setDevice, (int device, int), pretended_use_device(device))
+VALUE(int, deviceGetAttribute, (int attribute, int device, int), -1,
+      cuDeviceGetAttribute(&v, attribute, device))
+NONE(deviceSynchronize, (int), cuCtxSynchronize())
+NONE(_deviceEnsurePeerAccess, (int, int), 0)
+NONE(profilerStart, (int), 0)
+NONE(profilerStop, (int), 0)
+API int rt_driverGetVersion(int) {
+  int version;
+  cuDriverGetVersion(&version);
+  return version;
+}
+API int rt_deviceCanAccessPeer(int, int, int) { return 0; }
+
+// ---- runtime: memory -------------------------------------------------------------------------------------
+VALUE(Handle, malloc, (size_t size, int), 0, cuMemAlloc_v2(&v, size))
+VALUE(Handle, mallocAsync, (size_t size, Handle, int), 0, cuMemAlloc_v2(&v, size))
+NONE(free, (Handle p, int), cuMemFree_v2(p))
+NONE(freeAsync, (Handle p, Handle stream, int), cuMemFreeAsync(p, stream))
+VALUE(Handle, hostAlloc, (size_t size, Flags flags, int), 0, cuMemHostAlloc(&v, size, flags))
+NONE(freeHost, (Handle p, int), cuMemFreeHost(p))
+NONE(hostRegister, (Handle p, size_t size, Flags flags, int), cuMemHostRegister_v2(p, size, flags))
+NONE(hostUnregister, (Handle p, int), cuMemHostUnregister(p))
+API PyObject* rt_memGetInfo(int) {
+  size_t free, total;
+  if (failed([&] { return cuMemGetInfo_v2(&free, &total); })) return nullptr;
+  return Py_BuildValue("(nn)", free, total);
+}
+NONE(memcpy, (Handle to, Handle from, size_t size, int, int), cuMemcpy(to, from, size))
+NONE(memcpyAsync, (Handle to, Handle from, size_t size, int, Handle stream, int),
+     cuMemcpyAsync(to, from, size, stream))
+NONE(memcpy2D,
+     (Handle to, size_t to_pitch, Handle from, size_t from_pitch, size_t width, size_t height, int, int),
+     pretended_copy_2d(to, to_pitch, from, from_pitch, width, height, 0, 0))
+NONE(memcpy2DAsync,
+     (Handle to, size_t to_pitch, Handle from, size_t from_pitch, size_t width, size_t height, int,
+      Handle stream, int),
+     pretended_copy_2d(to, to_pitch, from, from_pitch, width, height, stream, 1))
+NONE(memset, (Handle p, int value, size_t size, int), cuMemsetD8_v2(p, (unsigned char)value, size))
+NONE(memsetAsync, (Handle p, int value, size_t size, Handle stream, int),
+     cuMemsetD8Async(p, (unsigned char)value, size, stream))
+
+static int attribute_of(Handle p, int attribute, int otherwise) {
+  int value = 0;
+  int status = without_gil([&] { return cuPointerGetAttribute(&value, attribute, p); });
+  return status ? otherwise : value;
+}
+API int rt_pointerGetMemoryType(Handle p, int) { return attribute_of(p, 2, 0); }
+API PyObject* rt_pointerGetAttributes(Handle p, int) {
+  int type = attribute_of(p, 2, 0), device = attribute_of(p, 9, -2);
+  return PyObject_CallFunction(pointer_attributes, "inni", device, type ? p : (Handle)0,
+                               type == 1 ? p : (Handle)0, type);
+}
+
+// ---- runtime: streams and events -------------------------------------------------------------------------
+VALUE(Handle, streamCreate, (int), 0, cuStreamCreateWithPriority(&v, 0, 0))
+VALUE(Handle, streamCreateWithFlags, (Flags flags, int), 0, cuStreamCreateWithPriority(&v, flags, 0))
+VALUE(Handle, streamCreateWithPriority, (Flags flags, int priority, int), 0,
+      cuStreamCreateWithPriority(&v, flags, priority))
+VALUE(Flags, streamGetFlags, (Handle stream, int), 0, cuStreamGetFlags(stream, &v))
+NONE(streamDestroy, (Handle stream, int), cuStreamDestroy_v2(stream))
+NONE(streamSynchronize, (Handle stream, int), cuStreamSynchronize(stream))
+NONE(streamWaitEvent, (Handle stream, Handle event, int, void*), cuStreamWaitEvent(stream, event, 0))
+API int rt_streamGetPriority(Handle, int) { return 0; }
+API int rt_streamIsCapturing(Handle, int) { return 0; }
+API PyObject* rt_streamQuery(Handle stream, int) {  // gives the status itself
+  return Py_BuildValue("i", without_gil([&] { return cuStreamQuery(stream); }));
+}
+VALUE(Handle, eventCreate, (int), 0, cuEventCreate(&v, 0))
+VALUE(Handle, eventCreateWithFlags, (Flags flags, int), 0, cuEventCreate(&v, flags))
+VALUE(float, eventElapsedTime, (Handle first, Handle second, int), 0, cuEventElapsedTime(&v, first, second))
+NONE(eventDestroy, (Handle event, int), cuEventDestroy_v2(event))
+NONE(eventRecord, (Handle event, Handle stream, int), cuEventRecord(event, stream))
+NONE(eventSynchronize, (Handle event, int), cuEventSynchronize(event))
+API PyObject* rt_eventQuery(Handle event, int) {  // gives the status itself
+  return Py_BuildValue("i", without_gil([&] { return cuEventQuery(event); }));
+}
+
+struct HostCall {
+  PyObject* function;
+  Handle argument;
+};
+static void run_host_call(void* p) {
+  HostCall* call = (HostCall*)p;
+  int state = PyGILState_Ensure();
+  PyObject* result = PyObject_CallFunction(call->function, "n", call->argument);
+  if (result)
+    Py_DecRef(result);
+  else
+    PyErr_WriteUnraisable(call->function);
+  Py_DecRef(call->function);
+  PyGILState_Release(state);
+  delete call;
+}
+API PyObject* rt_launchHostFunc(Handle stream, PyObject* function, Handle argument, int) {
+  Py_IncRef(function);
+  HostCall* call = new HostCall{function, argument};
+  return failed([&] { return cuLaunchHostFunc(stream, run_host_call, call); }) ? nullptr : none();
+}
+
+// ---- driver ----------------------------------------------------------------------------------------------
+API Handle dr_ctxGetCurrent(int) { return 1; }
+API int dr_ctxGetDevice(int) { return pretended_current_device(); }
+API PyObject* dr_ctxSetCurrent(Handle, int) { return none(); }
+API PyObject* dr_devicePrimaryCtxRelease(int, int) { return none(); }
+API Handle dr_streamGetCtx(Handle, int) { return 1; }
+API Handle dr_moduleLoadData(PyObject* image, int) {
+  Handle module = 0;
+  const char* bytes = PyBytes_AsString(image);
+  return driver_failed([&] { return cuModuleLoadData(&module, bytes); }) ? 0 : module;
+}
+API PyObject* dr_moduleUnload(Handle module, int) {
+  return driver_failed([&] { return cuModuleUnload(module); }) ? nullptr : none();
+}
+API Handle dr_moduleGetFunction(Handle module, PyObject* name, int) {
+  Handle function = 0;
+  const char* text = PyUnicode_AsUTF8(name);
+  return driver_failed([&] { return cuModuleGetFunction(&function, module, text); }) ? 0 : function;
+}
+API Handle dr_moduleGetGlobal(Handle module, PyObject* name, int) {
+  Handle address = 0;
+  size_t size;
+  const char* text = PyUnicode_AsUTF8(name);
+  return driver_failed([&] { return cuModuleGetGlobal_v2(&address, &size, module, text); }) ? 0 : address;
+}
+API PyObject* dr_launchKernel(Handle function, Flags grid_x, Flags grid_y, Flags grid_z, Flags block_x,
+                              Flags block_y, Flags block_z, Flags shared, Handle stream, Handle parameters,
+                              Handle extra, int) {
+  auto launch = [&] {
+    return cuLaunchKernel(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared, stream,
+                          (void*)parameters, (void*)extra);
+  };
+  return driver_failed(launch) ? nullptr : none();
+}
+API int dr_funcGetAttribute(int attribute, Handle function, int) {
+  int value = 0;
+  return driver_failed([&] { return cuFuncGetAttribute(&value, attribute, function); }) ? -1 : value;
+}
+API PyObject* dr_funcSetAttribute(Handle function, int attribute, int value, int) {
+  return driver_failed([&] { return cuFuncSetAttribute(function, attribute, value); }) ? nullptr : none();
+}
+API int dr_occupancyMaxActiveBlocksPerMultiprocessor(Handle function, int threads, size_t shared, int) {
+  int blocks = 0;
+  cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, function, threads, shared);
+  return blocks;
+}
+API PyObject* dr_occupancyMaxPotentialBlockSize(Handle function, size_t shared, int limit, int) {
+  int grid, block;
+  cuOccupancyMaxPotentialBlockSize(&grid, &block, function, nullptr, shared, limit);
+  return Py_BuildValue("(ii)", grid, block);
+}
+
+// ---- all others, by what they give at an error -----------------------------------------------------------
+API PyObject* rt_missing_object() {
+  raise(runtime_error, NOT_SUPPORTED);
+  return nullptr;
+}
+API Handle rt_missing_zero() {
+  raise(runtime_error, NOT_SUPPORTED);
+  return 0;
+}
+API int rt_missing_minus() {
+  raise(runtime_error, NOT_SUPPORTED);
+  return -1;
+}
+API PyObject* dr_missing_object() {
+  raise(driver_error, NOT_SUPPORTED);
+  return nullptr;
+}
+API Handle dr_missing_zero() {
+  raise(driver_error, NOT_SUPPORTED);
+  return 0;
+}
+API int dr_missing_minus() {
+  raise(driver_error, NOT_SUPPORTED);
+  return -1;
+}
