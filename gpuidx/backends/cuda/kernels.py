@@ -60,6 +60,13 @@ def source_hash(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def compile_options(folder: Path, pixel: str, defines: Mapping[str, str | int]) -> tuple[str, ...]:
+    """What NVRTC is told for a file of a folder of kernels, but the architecture; see `Kernels`."""
+    given = {"PIXEL": C_TYPES[pixel], "IS_FLOAT": int(pixel == "f4"), **defines}
+    given["KERNELS_HASH"] = f"0x{source_hash(folder)}"
+    return (*sources.OPTIONS, f"-I{folder}", *(f"-D{name}={value}" for name, value in given.items()))
+
+
 def integer_defines(source: str) -> dict[str, int]:
     """The whole numbers that a file defines, by name."""
     return {name: int(value) for name, value in _DEFINE.findall(_COMMENT.sub("", source))}
@@ -153,9 +160,7 @@ class Kernels:
         source = (folder / file).read_text()
         self.numbers = integer_defines(source)
         self._signatures = signatures(source, pixel)
-        given = {"PIXEL": C_TYPES[pixel], "IS_FLOAT": int(pixel == "f4"), **defines}
-        given["KERNELS_HASH"] = f"0x{source_hash(folder)}"
-        options = (*sources.OPTIONS, f"-I{folder}", *(f"-D{name}={value}" for name, value in given.items()))
+        options = compile_options(folder, pixel, defines)
         self._module = cupy.RawModule(code=f'#line 1 "kernels/{file}"\n{source}', options=options)
         self._functions: dict[str, Any] = {}
 
