@@ -9,6 +9,8 @@ import ctypes
 import importlib.abc
 import importlib.machinery
 import sys
+import types
+from pathlib import Path
 
 from emulator.toolchain import NATIVE, build_library
 
@@ -36,13 +38,13 @@ def library_path(driver):
 class _Tables:
     """Functions and constants for the modules ``runtime`` and ``driver``."""
 
-    def __init__(self, driver, driver_path):
-        self._driver, self._driver_path, self._loaded = driver, driver_path, None
+    def __init__(self, driver):
+        self._driver, self._loaded = driver, None
 
     @property
     def _library(self):
         if self._loaded is None:
-            self._loaded = library = ctypes.PyDLL(str(library_path(self._driver_path)))
+            self._loaded = library = ctypes.PyDLL(str(library_path(Path(self._driver._name))))
             library.pretended_runtime.argtypes = [ctypes.py_object, ctypes.py_object, ctypes.c_int]
             library.pretended_driver.argtypes = [ctypes.py_object]
         return self._loaded
@@ -169,28 +171,50 @@ class _Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
-def _without_nvrtc(module):
-    """Have ``cuda.pathfinder`` find no NVRTC."""
-    load = module.load_nvidia_dynamic_lib
+class _Nvrtc:
+    """Has ``cuda.pathfinder``, by which CuPy finds NVRTC, find the pretended one, or none."""
 
-    def load_nvidia_dynamic_lib(name):
-        if name == "nvrtc":
-            raise module.DynamicLibNotFoundError('Failure finding "libnvrtc.so": pretended to be missing')
-        return load(name)
+    def __init__(self, library, missing):
+        self._library, self._missing = library, missing
 
-    module.load_nvidia_dynamic_lib = load_nvidia_dynamic_lib
+    def __call__(self, module):
+        """Take over ``cuda.pathfinder``."""
+        load = module.load_nvidia_dynamic_lib
+
+        def load_nvidia_dynamic_lib(name):
+            if name != "nvrtc":
+                return load(name)
+            if self._missing:
+                text = 'Failure finding "libnvrtc.so.13 or libnvrtc.so.12": pretended to be missing'
+                raise module.DynamicLibNotFoundError(text)
+            return types.SimpleNamespace(
+                abs_path=self._library._name,
+                was_already_loaded_from_elsewhere=False,
+                _handle_uint=self._library._handle,
+                found_via="pretended",
+            )
+
+        module.load_nvidia_dynamic_lib = load_nvidia_dynamic_lib
 
 
-def take_over(driver, driver_path, nvrtc_is_missing=False):
-    """From now on CuPy's modules find the pretended device when they are imported."""
-    tables = _Tables(driver, driver_path)
+def take_over(driver, nvrtc):
+    """From now on CuPy's modules find the pretended device when they are imported.
+
+    Parameters
+    ----------
+    driver
+        The library, as `ctypes` loaded it.
+    nvrtc
+        As for `emulator.pretended_cuda.install`.
+    """
+    tables = _Tables(driver)
     actions = {
         "cupy_backends.cuda.api.runtime": tables.runtime,
         "cupy_backends.cuda.api.driver": tables.driver,
     }
+    if nvrtc != "real":
+        actions["cuda.pathfinder"] = _Nvrtc(driver, missing=nvrtc == "missing")
     for name, action in actions.items():
         if name in sys.modules:
             action(sys.modules[name])
-    if nvrtc_is_missing:
-        actions["cuda.pathfinder"] = _without_nvrtc
     sys.meta_path.insert(0, _Finder(actions))

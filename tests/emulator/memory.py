@@ -14,7 +14,7 @@ POISON = 0xCB  # what memory holds before it is written
 @functools.cache
 def runtime():
     """Load the library that runs and checks kernels."""
-    library = ctypes.CDLL(str(runtime_path()), mode=ctypes.RTLD_GLOBAL)
+    library = ctypes.CDLL(str(runtime_path()))
     pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     library.coc_guard_alloc.restype = pointer
     library.coc_guard_alloc.argtypes = [size, size, number]

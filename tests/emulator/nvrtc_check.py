@@ -37,7 +37,7 @@ def find_nvrtc(major=None):
 class Nvrtc:
     """NVIDIA's compiler.
 
-    A process can use both major versions, but not one whose name the pretended NVRTC bears there.
+    A process can use both major versions, and the pretended device beside them.
 
     Parameters
     ----------

@@ -14,10 +14,9 @@ import sys
 from pathlib import Path
 
 from emulator import cupy_tables
-from emulator.toolchain import CXX, NATIVE, build_library, build_once, run, runtime_path
+from emulator.toolchain import NATIVE, build_library, runtime_path
 
 _DRIVER_SOURCES = [NATIVE / "pretended_driver.cpp", *sorted(NATIVE.glob("driver_*.h"))]
-_NVRTC_MAJORS = (12, 13)
 _NUMBERS = (
     "check",
     "schedule",
@@ -50,22 +49,9 @@ def driver_path():
     return build_library("libcuda.so.1", _DRIVER_SOURCES, ["-O1"], [runtime_path()])
 
 
-def nvrtc_path(major):
-    """Path of an empty library of NVRTC's name, which is linked with the driver and its functions."""
-    driver = driver_path()
-
-    def make(target):
-        name = f"-Wl,-soname,libnvrtc.so.{major}"
-        run([CXX, "-shared", "-Wl,--no-as-needed", "-o", target, driver, name, f"-Wl,-rpath,{driver.parent}"])
-
-    return build_once(driver.parent / f"libnvrtc.so.{major}", make)
-
-
 def build_all():
     """Build all libraries that a process with the device needs."""
     cupy_tables.library_path(driver_path())
-    for major in _NVRTC_MAJORS:
-        nvrtc_path(major)
 
 
 class Device:
@@ -208,7 +194,7 @@ def install(order="lazy", check=False, nvrtc="pretended", **settings):
     Raises
     ------
     RuntimeError
-        If CuPy, or NVIDIA's NVRTC, is loaded already.
+        If CuPy is imported already.
     """
     global _device
     if _device is None:
@@ -222,19 +208,12 @@ def install(order="lazy", check=False, nvrtc="pretended", **settings):
 def _install(nvrtc):
     if nvrtc not in ("pretended", "missing", "real"):
         raise ValueError(f"nvrtc={nvrtc!r}")
-    ctypes.CDLL(str(runtime_path()), mode=ctypes.RTLD_GLOBAL)
     # The loader knows it as libcuda.so.1 from now on, for whoever asks.
-    driver = ctypes.CDLL(str(driver_path()), mode=ctypes.RTLD_GLOBAL)
+    driver = ctypes.CDLL(str(driver_path()))
     device = Device(driver)
-    if nvrtc == "pretended":
-        for major in _NVRTC_MAJORS:
-            ctypes.CDLL(str(nvrtc_path(major)), mode=ctypes.RTLD_GLOBAL)
-            if not hasattr(ctypes.CDLL(f"libnvrtc.so.{major}"), "pretended_set"):
-                raise RuntimeError("NVIDIA's NVRTC is loaded already: call install() earlier")
-        compiler = _Compiler(device)
-        device.compiler = compiler  # lives as long as the library may call it
-        driver.pretended_set_compiler(*compiler.callbacks)
+    device.compiler = _Compiler(device)  # lives as long as the library may call it
+    driver.pretended_set_compiler(*device.compiler.callbacks)
     os.environ.setdefault("CUPY_CACHE_IN_MEMORY", "1")  # never mix with kernels of a real device
     os.environ["CUPY_ACCELERATORS"] = ""  # CUB brings a runtime of its own
-    cupy_tables.take_over(driver, driver_path(), nvrtc_is_missing=nvrtc == "missing")
+    cupy_tables.take_over(driver, nvrtc)
     return device

@@ -86,6 +86,8 @@ API Result cuDeviceGetAttribute(int* value, int attribute, int device) {
   }
   return SUCCESS;
 }
+// NVIDIA's own libraries ask for private tables of the driver where one is loaded; NVRTC then does without.
+API Result cuGetExportTable(const void**, const unsigned char*) { return NOT_FOUND; }
 API Result cuCtxSynchronize(void) {
   LOCK;
   if (Result r = gate()) return r;

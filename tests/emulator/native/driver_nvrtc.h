@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The part of NVRTC that CuPy calls: programs are compiled by a callback into Python, and their "binary"
-// names the shared object.  Part of pretended_driver.cpp; a library without code of its own carries NVRTC's
-// name.
+// names the shared object.  Part of pretended_driver.cpp; cupy_tables.py has CuPy take this library
+// for libnvrtc.
 #pragma once
 
 enum NvrtcResult : int {
