@@ -5,6 +5,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from gpuidx.backends.cuda.detect import probe
 from gpuidx.backends.cuda.report import CudaReport, DeviceInfo
@@ -23,10 +24,16 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     report = probe()
     if options.json:
-        print(json.dumps({**asdict(report), "auto": _by_default(report).name}, indent=2))
+        print(json.dumps(_values(report), indent=2))
     else:
         print("\n".join(lines(report)))
     return 0 if any(device.usable for device in report.devices) else 1
+
+
+def _values(report: CudaReport) -> dict[str, Any]:
+    """The report for scripts."""
+    found = [{**asdict(device), "usable": device.usable} for device in report.devices]
+    return {**asdict(report), "devices": found, "auto": _by_default(report).name}
 
 
 def lines(report: CudaReport) -> list[str]:

@@ -186,6 +186,8 @@ def look(wanted: Sequence[int] = ()) -> CudaReport:
         return report.failed(
             Problem(f"CuPy cannot be imported ({text})", f"{INSTALL}, once, and nothing else")
         )
+    except OSError as error:  # it makes the folder of its cache
+        return report.failed(explain(error))
     except Exception as error:
         return report.failed(Problem(f"CuPy cannot be imported ({one_line(error)})", "install CuPy again"))
     runtime = cupy.cuda.runtime
