@@ -142,6 +142,50 @@ def test_a_slow_driver_is_told_to_the_user(monkeypatch, installed, caplog):
     assert "slow to answer" in caplog.text
 
 
+class Stuck(subprocess.Popen):
+    """A process that no wait sees the end of, as one stuck in the kernel."""
+
+    error: BaseException | None = None
+    started = []  # noqa: RUF012
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.started.append(self)
+
+    def communicate(self, input=None, timeout=None):
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        raise subprocess.TimeoutExpired(self.args, timeout)
+
+
+@pytest.fixture
+def stuck(monkeypatch, installed):
+    """The processes that look, all of the class `Stuck`."""
+    asking(monkeypatch, "import threading; threading.Event().wait()")
+    monkeypatch.setattr(Stuck, "started", [])
+    monkeypatch.setattr(detect.subprocess, "Popen", Stuck)
+    yield Stuck.started
+    for process in Stuck.started:
+        process.kill()
+        process.wait(60)
+
+
+def test_a_process_that_cannot_be_killed_is_left_behind(stuck):
+    assert "hangs" in detect.probe(limit=0.01).problem
+    (process,) = stuck
+    assert process.stdout.closed
+    assert process.stderr.closed
+
+
+def test_an_interrupt_ends_the_process_that_looks(monkeypatch, stuck):
+    monkeypatch.setattr(Stuck, "error", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        detect.probe()
+    (process,) = stuck
+    assert process.wait(60) == -detect.signal.SIGKILL
+
+
 def test_the_process_that_looks_ends_by_itself_if_nobody_waits():
     program = (
         "import gpuidx.backends.cuda.detect as d; d.LIMIT = -9; d.look = lambda _: d.signal.pause(); d.main()"
