@@ -5,6 +5,7 @@ A NaN fails every comparison, so it is neither above nor below a limit and count
 for a mask once a value has been read.  For masks that do not depend on values see `gpuidx.geometry.masks`.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from gpuidx.geometry.masks import ValueRules
 from gpuidx.jit import jit
+from gpuidx.model import PIXEL_TYPES
 
 NAN = np.float32(np.nan)
 LARGEST = np.finfo(np.float32).max
@@ -36,6 +38,21 @@ def float32_rules(rules: ValueRules) -> Rules:
         min(np.float32(rules.morethan), LARGEST),
         np.float32(rules.equal),
     )
+
+
+def check_image(image: NDArray[Any], shape: tuple[int, int], types: Sequence[str] = PIXEL_TYPES) -> None:
+    """Refuse what kernels are not compiled for: another kind of array would be compiled in mid-run.
+
+    Raises
+    ------
+    TypeError
+        If the image is not a slab as `Frame` promises: other shape, dtype or memory layout.
+    """
+    flags = image.flags
+    if image.shape != shape or image.dtype.str[1:] not in types or not image.dtype.isnative:
+        raise TypeError(f"image is {image.dtype} {image.shape}; the slab is {shape}, one of {types}")
+    if not (flags.c_contiguous and flags.writeable and flags.aligned):
+        raise TypeError("image must be C-contiguous, writable and aligned")
 
 
 @jit

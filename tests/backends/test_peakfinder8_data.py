@@ -13,9 +13,9 @@ import hdf5plugin  # noqa: F401  (registers HDF5 filters)
 import numpy as np
 import pytest
 from backends.peakfinder8_frozen import printed
+from backends.ways import WAYS, finder
 from fabio.cbfimage import CbfImage
 
-from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.geometry import Geometry, Lookup, length_from, read_geometry, wavelength_from
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame
@@ -72,7 +72,7 @@ def options_of(command: str) -> PeakOptions:
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", LISTS)
-def test_real_frames_give_the_peaks_of_crystfel_both_ways(name: str, data_folder: Path) -> None:
+def test_real_frames_give_the_peaks_of_crystfel_in_all_ways(name: str, data_folder: Path) -> None:
     expected = json.loads(
         gzip.decompress((data_folder / "crystfel_reference" / f"{name}.json.gz").read_bytes())
     )
@@ -81,7 +81,7 @@ def test_real_frames_give_the_peaks_of_crystfel_both_ways(name: str, data_folder
     masks = Masks(geometry)
     lists = {frame["event"]: frame for frame in expected["frames"]}
     options = options_of(expected["command"])
-    finders = [PeakFinder(geometry, options, masks, use_packed=use_packed) for use_packed in (True, False)]
+    finders = [finder(way, geometry, options, masks) for way in WAYS]
     checked = 0
     for event, image, headers in read_frames(path, geometry):
         if event not in lists:
@@ -89,8 +89,8 @@ def test_real_frames_give_the_peaks_of_crystfel_both_ways(name: str, data_folder
         frame = as_frame(geometry, image, headers)
         resolution = f"{lists[event]['peak_resolution_invnm']:f}"
         table = [f"{a:7.2f} {b:7.2f} {c:10.2f}  {d:10.2f}   {e}" for a, b, c, d, e in lists[event]["peaks"]]
-        for finder in finders:
-            head, *lines = printed(geometry, frame, finder.find(frame))
+        for find in finders:
+            head, *lines = printed(geometry, frame, find(frame))
             assert lines == table
             assert head.split()[2] == resolution
         checked += 1

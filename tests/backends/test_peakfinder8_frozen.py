@@ -5,27 +5,26 @@ import numpy as np
 import pytest
 from backends.peakfinder8_cases import large_case, small_case
 from backends.peakfinder8_frozen import printed, read_frozen
-
-from gpuidx.backends.cpu.peakfinder8 import PeakFinder
+from backends.ways import WAYS, find
 
 SMALL = read_frozen("peakfinder8_small.txt.gz")
 LARGE = read_frozen("peakfinder8_4m.txt.gz")
 
 
 @pytest.mark.parametrize("number", SMALL)
-def test_small_frames_give_the_peaks_of_crystfel_both_ways(number: int) -> None:
+def test_small_frames_give_the_peaks_of_crystfel_in_all_ways(number: int) -> None:
     case = small_case(number)
-    for use_packed in (True, False):
-        finder = PeakFinder(case.geometry, case.options, case.masks, use_packed=use_packed)
-        assert printed(case.geometry, case.frame, finder.find(case.frame)) == SMALL[number]
+    for way in WAYS:
+        peaks = find(way, case.geometry, case.options, case.masks, case.frame)
+        assert printed(case.geometry, case.frame, peaks) == SMALL[number], way
 
 
 @pytest.mark.parametrize("number", LARGE)
-def test_frames_of_four_megapixels_give_the_peaks_of_crystfel_both_ways(number: int) -> None:
+def test_frames_of_four_megapixels_give_the_peaks_of_crystfel_in_all_ways(number: int) -> None:
     case = large_case(number)
-    for use_packed in (True, False):
-        finder = PeakFinder(case.geometry, case.options, case.masks, use_packed=use_packed)
-        assert printed(case.geometry, case.frame, finder.find(case.frame)) == LARGE[number]
+    for way in WAYS:
+        peaks = find(way, case.geometry, case.options, case.masks, case.frame)
+        assert printed(case.geometry, case.frame, peaks) == LARGE[number], way
 
 
 def test_the_frozen_cases_are_a_hundred_small_frames_and_ten_large_ones_with_enough_peaks() -> None:

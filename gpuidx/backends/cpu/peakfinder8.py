@@ -24,10 +24,10 @@ from gpuidx.backends.cpu.packed import PackedSums
 from gpuidx.backends.cpu.sampled import SampledSums
 from gpuidx.backends.peak_table import peak_list, unsaturated
 from gpuidx.backends.rings import MAX_PEAKS, Rings, make_rings
-from gpuidx.backends.values import Rules, float32_rules
+from gpuidx.backends.values import Rules, check_image, float32_rules
 from gpuidx.geometry.detector import Detector, Geometry
 from gpuidx.geometry.masks import Masks
-from gpuidx.model import PIXEL_TYPES, Frame, PeakList
+from gpuidx.model import Frame, PeakList
 from gpuidx.options import PeakOptions
 
 KEPT_TABLES = 2
@@ -86,7 +86,7 @@ class PeakFinder:
         """
         if frame.image is None:
             return _peak_list(self._found[:0])
-        _check_image(frame.image, self.geometry.slab_shape)
+        check_image(frame.image, self.geometry.slab_shape)
         search = self._search(frame.detector, self.masks.at(frame.detector, frame.wavelength))
         found = search.peaks(frame.image.reshape(-1), self._criteria, self._saturation, self._found)
         if not self.options.use_saturated:
@@ -177,15 +177,6 @@ class Search:
         self._longest = 0 if candidates is not None else min(2 * self._longest + 1, LONGEST_PAUSE)
         self._pause = self._longest
         return candidates
-
-
-def _check_image(image: NDArray[Any], shape: tuple[int, int]) -> None:
-    """Refuse what kernels are not compiled for: another kind of array would be compiled in mid-run."""
-    flags = image.flags
-    if image.shape != shape or image.dtype.str[1:] not in PIXEL_TYPES or not image.dtype.isnative:
-        raise TypeError(f"image is {image.dtype} {image.shape}; the slab is {shape}, one of {PIXEL_TYPES}")
-    if not (flags.c_contiguous and flags.writeable and flags.aligned):
-        raise TypeError("image must be C-contiguous, writable and aligned")
 
 
 def _peak_list(found: NDArray[np.float32]) -> PeakList:

@@ -35,7 +35,7 @@ from gpuidx.backends.cuda.peakfinder8 import (
 from gpuidx.backends.cuda.tables import make_tables
 from gpuidx.backends.peak_table import peak_list, unsaturated
 from gpuidx.backends.rings import make_rings
-from gpuidx.backends.values import float32_rules
+from gpuidx.backends.values import check_image, float32_rules
 from gpuidx.cell import UnitCell
 from gpuidx.geometry.detector import Detector, Geometry
 from gpuidx.geometry.masks import Masks
@@ -47,6 +47,9 @@ KEPT_TABLES = 2
 
 IN_FLIGHT = 2
 """Batches under way: one is copied while the other is searched."""
+
+TYPES = ("u1", "i1", *PIXEL_TYPES)
+"""dtypes of images; single bytes need not be widened for a device."""
 
 _NONE = PeakList(fs=np.empty(0), ss=np.empty(0), panel=np.empty(0, np.int32), intensity=np.empty(0))
 
@@ -213,6 +216,9 @@ class CudaBackend:
         """
         n = {key: [i for i, f in enumerate(frames) if self._is_searched(f) and self._key(f) == key]
              for key in dict.fromkeys(self._key(f) for f in frames if self._is_searched(f))}  # fmt: skip
+        for frame in frames:
+            if frame.image is not None:
+                check_image(frame.image, self._geometry.slab_shape, TYPES)
         order = [number for numbers in n.values() for number in numbers]
         if not order:
             return CudaBatch(frames, {})
@@ -275,8 +281,6 @@ class CudaBackend:
 
         image = frame.image
         assert image is not None
-        if image.shape != self._geometry.slab_shape or not image.flags.c_contiguous:
-            raise TypeError(f"image is {image.dtype} {image.shape}; the slab is {self._geometry.slab_shape}")
         runtime.memcpyAsync(
             place.data.ptr, image.ctypes.data, image.nbytes, runtime.memcpyHostToDevice, self._up.ptr
         )

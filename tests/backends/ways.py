@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ways to the peaks of a frame, two on the CPU and one on a device: tests are the same for all."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from unittest.mock import patch
+
+import emulator
+from emulator import pretended_cuda
+
+from gpuidx.backends.cpu.peakfinder8 import PeakFinder
+from gpuidx.geometry.detector import Geometry
+from gpuidx.model import Frame, PeakList
+from gpuidx.options import Options, PeakOptions
+
+WAYS = ("packed", "lanes", "cuda")
+
+try:  # before anything loads NVIDIA's compiler: the first library of that name is CuPy's
+    DEVICE = pretended_cuda.install(order="lazy")
+except (ImportError, OSError):
+    DEVICE = None
+
+
+def all_options(options: PeakOptions, **more) -> Options:
+    """The options of a run with those of the peak search."""
+    given = {field.name: getattr(options, field.name) for field in fields(PeakOptions)}
+    run = {"geometry": "a.geom", "output": "a.stream", "pdb": "a.cell", "zmq_input": "tcp://a:1"}
+    return Options(**run, zmq_request="next", **(given | more))
+
+
+def cuda_backend(geometry: Geometry, options: PeakOptions, masks, pixel_types=(), **more):
+    """A backend on the pretended device; compiles nothing ahead but *pixel_types*."""
+    emulator.need("g++", "cupy")
+    from gpuidx.backends.cuda import backend
+
+    with patch.object(backend, "PIXEL_TYPES", pixel_types):
+        return backend.CudaBackend(geometry, all_options(options, **more), masks)
+
+
+def search_batch(backend, frames):
+    """What a backend finds in a batch."""
+    batch = backend.upload(frames)
+    backend.find_peaks(batch)
+    return backend.results(batch)
+
+
+def finder(way: str, geometry: Geometry, options: PeakOptions, masks) -> Callable[[Frame], PeakList]:
+    """Gives the peaks of one frame after the other, one way."""
+    if way != "cuda":
+        return PeakFinder(geometry, options, masks, use_packed=way == "packed").find
+    backend = cuda_backend(geometry, options, masks, gpu_batch=1)
+
+    def find(frame: Frame) -> PeakList:
+        (found,) = search_batch(backend, [frame])
+        assert DEVICE.messages == []
+        return found.peaks
+
+    return find
+
+
+def find(way: str, geometry: Geometry, options: PeakOptions, masks, frame: Frame) -> PeakList:
+    """The peaks of one frame, one way."""
+    return finder(way, geometry, options, masks)(frame)
+
+
+def bits(peaks: PeakList) -> list[bytes]:
+    """All numbers of a list, to compare."""
+    return [array.tobytes() for array in (peaks.fs, peaks.ss, peaks.panel, peaks.intensity)]
