@@ -102,4 +102,6 @@ def build_library(name, sources, flags=(), libraries=()):
 @functools.cache
 def runtime_path():
     """Path of the library that runs and checks kernels."""
-    return build_library("libcuda_on_cpu.so", [NATIVE / "cuda_on_cpu_rt.cpp"], ["-O2"])
+    return build_library(
+        "libcuda_on_cpu.so", [NATIVE / "cuda_on_cpu_rt.cpp", *sorted(NATIVE.glob("runtime_*.h"))], ["-O2"]
+    )
