@@ -214,38 +214,34 @@ class CudaBackend:
         ValueError
             If there are more frames than fit, or more batches under way.
         """
-        n = {key: [i for i, f in enumerate(frames) if self._is_searched(f) and self._key(f) == key]
-             for key in dict.fromkeys(self._key(f) for f in frames if self._is_searched(f))}  # fmt: skip
-        for frame in frames:
-            if frame.image is not None:
-                check_image(frame.image, self._geometry.slab_shape, TYPES)
-        order = [number for numbers in n.values() for number in numbers]
+        groups = self._groups(frames)
+        order = [number for numbers in groups.values() for number in numbers]
         if not order:
             return CudaBatch(frames, {})
         if len(order) > self.batch_size or not self._free:
             raise ValueError(f"{len(order)} frames, {len(self._free)} free buffers of {self.batch_size}")
-        tables = {key: self._tables_of(frames[numbers[0]]) for key, numbers in n.items()}
+        tables = {key: self._tables_of(frames[numbers[0]]) for key, numbers in groups.items()}
         batch = CudaBatch(frames, {number: row for row, number in enumerate(order)})
         batch.buffers = self._free.pop()
-        first = 0
-        for key, numbers in n.items():
-            end = first + len(numbers)
-            dtype = frames[numbers[0]].image.dtype  # type: ignore[union-attr]
-            batch.parts.append(Part(first, end, batch.buffers.images(first, end, dtype), tables[key]))
-            for row, number in enumerate(numbers):
-                self._copy(frames[number], batch.parts[-1].images[row])
-            first = end
+        for key, numbers in groups.items():
+            first = batch.rows[numbers[0]]
+            images = batch.buffers.images(first, first + len(numbers), key[0])
+            batch.parts.append(Part(first, first + len(numbers), images, tables[key]))
+            for number, place in zip(numbers, images, strict=True):
+                self._copy(frames[number], place)
         self._send_panels(batch.buffers, [frames[number] for number in order])
         batch.uploaded = self._up.record()
         return batch
 
-    def _is_searched(self, frame: Frame) -> bool:
-        return frame.peaks is None and frame.image is not None and self._options.peaks == "peakfinder8"
-
-    def _key(self, frame: Frame) -> tuple[Any, ...]:
-        """Alike for frames that can be searched together."""
-        assert frame.image is not None
-        return frame.image.dtype.str, *self._table_key(frame.detector, self._bad(frame))
+    def _groups(self, frames: Sequence[Frame]) -> dict[tuple[Any, ...], list[int]]:
+        """Numbers of the frames that are searched, those together that can be searched together."""
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for number, frame in enumerate(frames):
+            if frame.peaks is None and frame.image is not None and self._options.peaks == "peakfinder8":
+                check_image(frame.image, self._geometry.slab_shape, TYPES)
+                key = frame.image.dtype.str, *self._table_key(frame.detector, self._bad(frame))
+                groups.setdefault(key, []).append(number)
+        return groups
 
     def _bad(self, frame: Frame) -> NDArray[np.bool_]:
         return self._masks.at(frame.detector, frame.wavelength)
