@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The way of a frame, top to bottom: bytes → frame → peaks → lattices → crystals → reflections → text.
 
-Every step is one module; this file has their order and nothing else.  It runs in the workers; on the
-CUDA path `search` runs in the device process, and all else here as well.
+Every step is one module; this file has their order and nothing else.  It runs in the workers.  On the CUDA
+path a frame comes here twice, for `Pipeline.lay_down` and for `Pipeline.complete`; in between `gpuidx.device`
+searches its peaks.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
+from gpuidx import handover
 from gpuidx import peaks as peak_lists
 from gpuidx.backends import choose_backend
 from gpuidx.cell import UnitCell
@@ -68,15 +71,57 @@ class Pipeline:
         """
         with self.clock("decode"):
             frame = self.decode(message)
+        return self.complete(frame, place)
+
+    def lay_down(self, message: Message, place: memoryview) -> tuple[Frame, handover.Descriptor | None]:
+        """Decode, with the image in the slot *place*, where a device takes it from.
+
+        Returns
+        -------
+        frame, descriptor
+            None instead of a descriptor if there is nothing for a device to do, or no room for the image.
+
+        Raises
+        ------
+        Rejected
+            If the frame cannot be used.
+        """
+        with self.clock("decode"):
+            size = len(message.data)
+            frame = self.decode(message, handover.room_behind(place, size))
+            if frame.image is None or frame.peaks is not None:
+                return frame, None
+            return handover.laid_down(frame, place, size)
+
+    def complete(
+        self, frame: Frame, place: memoryview, found: Found | None = None
+    ) -> tuple[Result, int, int]:
+        """All steps after decoding, but for those that a device has done already; see `process`.
+
+        Parameters
+        ----------
+        frame
+            Decoded.
+        place
+            For the text of the chunk.
+        found
+            By a device; None if there was none.
+        """
         with self.clock("search and trials"):
-            (found,) = self.search([frame])
+            if found is None:
+                (found,) = self.search([frame])
+            elif found.candidates is None:
+                (found,) = self.search([dataclasses.replace(frame, peaks=found.peaks)])
         result = self.finish(frame, found)
         with self.clock("write"):
-            return result, self.write(result, place), len(found.candidates)
+            return result, self.write(result, place), len(found.candidates or ())
 
-    def decode(self, message: Message) -> Frame:
-        """Bytes to pixels, header values and, if they were sent along, checked peaks."""
-        frame = self.decoder.decode(message)
+    def decode(self, message: Message, room: memoryview | None = None) -> Frame:
+        """Bytes to pixels, header values and, if they were sent along, checked peaks.
+
+        *room* is for an image that cannot stay in the message.
+        """
+        frame = self.decoder.decode(message, room)
         if frame.peaks is not None and self.options.revalidate:
             return peak_lists.validated(frame, self.geometry, self.options, self.masks)
         return frame
@@ -86,7 +131,7 @@ class Pipeline:
         batch = self.backend.upload(frames)
         self.backend.find_peaks(batch)
         self.backend.index(batch)
-        return self.backend.results(batch)
+        return list(self.backend.results(batch))
 
     def finish(self, frame: Frame, found: Found) -> Result:
         """Candidates to refined, checked crystals with integrated reflections."""

@@ -5,33 +5,43 @@ One thread, one wait for sockets and children together.  The order of a turn is 
 """
 
 import logging
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
 
 import zmq
 
 from gpuidx import __version__
 from gpuidx.cell import UnitCell, read_cell
-from gpuidx.errors import GeometryError, GpuidxError, OptionError, SourceError
-from gpuidx.flow.accounts import CRASHED, DROPPED, REJECTED, Accounts
-from gpuidx.flow.children import Answer, Crash, Pool
+from gpuidx.device_pool import DevicePool
+from gpuidx.errors import GpuidxError, SourceError
+from gpuidx.flow.accounts import CRASHED, DROPPED, REJECTED
+from gpuidx.flow.children import Crash, Pool
 from gpuidx.flow.forkserver import start_forkserver, stop_forkserver
-from gpuidx.flow.output import Output
 from gpuidx.flow.platform import allow_open_files
 from gpuidx.flow.slots import Slots
 from gpuidx.flow.stop import Stop, interruptible
 from gpuidx.geometry import Geometry, read_geometry
-from gpuidx.geometry.streaming import check_mask_files, streaming_problems
 from gpuidx.options import Options
+from gpuidx.record import Answered, Record
+from gpuidx.route import Route
 from gpuidx.selection import decide
 from gpuidx.sources import open_source
 from gpuidx.sources.contract import Source
-from gpuidx.sources.files import check_list
-from gpuidx.status import Status
+from gpuidx.start import (
+    COMPILING,
+    PREPARING,
+    announce,
+    check_inputs,
+    devices_for,
+    message_bytes,
+    patience,
+    slot_bytes,
+    slot_count,
+)
+from gpuidx.status import profile_lines
 from gpuidx.stream.head import head_bytes
 
 log = logging.getLogger(__name__)
@@ -48,25 +58,6 @@ MOST_A_TURN = 256
 LATE_ANSWERS = 3.0
 """Seconds that answers under way are waited for after a stop."""
 
-MOST_LINES = 20
-"""Lines printed for one reason of rejection; further frames are only counted."""
-
-SMALLEST_SLOT = 4 << 20
-"""Bytes of a slot for small messages; the chunk of a frame must fit too."""
-
-
-class Answered(NamedTuple):
-    """What a worker answers for a frame, after its serial."""
-
-    state: str
-    reason: str
-    detail: str
-    n_byte: int
-    n_peak: int
-    n_candidate: int
-    n_crystal: int
-    notes: Sequence[tuple[str, int]]
-
 
 def run(options: Options, argv: Sequence[str]) -> int:
     """Do a whole run; gives the exit code.
@@ -79,27 +70,17 @@ def run(options: Options, argv: Sequence[str]) -> int:
     source = open_source(options)
     geometry = read_geometry(options.geometry)
     cell = read_cell(options.pdb) if options.pdb else None
-    _check_inputs(options, geometry, cell)
+    check_inputs(options, geometry, cell)
     choice = decide(options)
-    _announce(options, geometry, cell)
-    for line in (*choice.warnings, choice.line):
-        log.info("%s", line)
+    announce(options, geometry, cell, choice)
     try:
         with interruptible():
             start_forkserver(["gpuidx.warm"])
-            with Run(options, argv, geometry, cell, source) as running:
+            devices = devices_for(options, choice)
+            with Run(options, argv, geometry, cell, source, devices) as running:
                 return running.loop()
     finally:
         stop_forkserver()
-
-
-def slot_bytes(options: Options, geometry: Geometry) -> int:
-    """Bytes of a slot: four a pixel and room for the other values, unless the user says more."""
-    if options.slot_size:
-        return int(options.slot_size * 1e6)
-    if options.zmq_input is None or not options.image_data:
-        return SMALLEST_SLOT
-    return SMALLEST_SLOT + 4 * geometry.slab_shape[0] * geometry.slab_shape[1]
 
 
 class Run:
@@ -113,6 +94,8 @@ class Run:
         The command line, for the head of the stream.
     source
         Where the messages come from; not yet opened.
+    devices
+        Numbers of the CUDA devices to use.
     """
 
     def __init__(
@@ -122,34 +105,40 @@ class Run:
         geometry: Geometry,
         cell: UnitCell | None,
         source: Source,
+        devices: tuple[int, ...] = (),
     ) -> None:
         self.options = options
-        self.accounts = Accounts(options.serial_start)
-        self.status = Status(options.status_interval, options.advise_after, options.does_index)
+        self.record = Record(options)
+        self.accounts = self.record.accounts
         self.stop = Stop()
         self.poller = zmq.Poller()
         self.source = source
-        self.notes: Counter[str] = Counter()
-        self._arrived: dict[int, float] = {}
         self._last_arrival = time.monotonic()
-        self._said: Counter[tuple[str, str]] = Counter()
         self._source_stopped = False
         self._closing = ExitStack()
         with ExitStack() as closing:
             head = head_bytes(__version__, argv, geometry, cell, options.indexing)
-            self.slots = Slots(options.slots or 4 + 4 * options.jobs, slot_bytes(options, geometry))
+            self._message_bytes = message_bytes(options, geometry)
+            size = slot_bytes(options, geometry, len(devices))
+            self.slots = Slots(slot_count(options, len(devices)), size)
             closing.callback(self.slots.close)
-            self.output = Output(options.output, head)  # overwrites: only after all that may fail
-            closing.callback(self.output.close)
+            self.record.open(head)  # overwrites: only after all that may fail
+            closing.callback(self.record.close)
             stages = {stage: column for column, stage in enumerate(STAGES)}
             self.pool = Pool(
-                "gpuidx.worker:work",
+                "gpuidx.worker:work_with_device" if devices else "gpuidx.worker:work",
                 options.jobs,
                 (self.slots, stages, options, geometry, cell),
                 task_limit=options.task_limit,
                 counters=len(STAGES),
                 debug=options.debug,
             )
+            self.work: Pool | Route = self.pool
+            self.devices: DevicePool | None = None
+            if devices:
+                args = (self.slots, options, geometry, cell, devices)
+                self.devices = DevicePool(options, len(devices), args)
+                self.work = Route(self.pool, self.devices)
             closing.callback(self._close_children)
             self._closing = closing.pop_all()
 
@@ -157,8 +146,11 @@ class Run:
         options = self.options
         allow_open_files(100 + 2 * options.jobs + 5 * options.zmq_requests)
         with self._closing:
-            with _patience():
+            with patience(COMPILING):
                 self.pool.open(self.poller)
+            if self.devices is not None:
+                with patience(PREPARING):
+                    self._open(self.devices)
             self.stop.install(self.poller)
             self._closing.callback(self.stop.remove)
             self._closing.callback(self.source.close)
@@ -169,8 +161,19 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self._closing.close()
 
+    def _open(self, devices: DevicePool) -> None:
+        """Wait for a device before there are messages that would have to wait for it, or be dropped."""
+        devices.open(self.poller)
+        while not (devices.is_ready or devices.is_lost):
+            events = dict(self.poller.poll(POLL_MS))
+            self.pool.collect(events)
+            devices.collect(events)
+
     def _close_children(self) -> None:
-        self.pool.close(now=self.stop.level > 1)
+        now = self.stop.level > 1
+        if self.devices is not None:
+            self.devices.close(now)
+        self.pool.close(now)
 
     def loop(self) -> int:
         """Take turns until the run has ended; gives the exit code."""
@@ -189,11 +192,13 @@ class Run:
         return 0
 
     def _conclude(self) -> None:
-        self.accounts.check()
-        for line in self.status.final_lines(self.accounts, self.notes + Counter(self.source.notes)):
-            log.info("%s", line)
+        notes = Counter(self.source.notes)
+        if self.devices is not None:
+            notes += self.devices.notes
+        self.record.conclude(notes)
         if self.options.profile:
-            self._print_profile()
+            stages = {stage: self.pool.counter(column) / 1e9 for column, stage in enumerate(STAGES)}
+            print(*profile_lines(stages, self.accounts), sep="\n")
 
     def turn(self) -> None:
         """Ask, wait, receive, hand out, collect: one round of everything."""
@@ -202,7 +207,7 @@ class Run:
         self.stop.notice(events)
         self.source.notice(events)
         self._receive()
-        self.pool.hand_out()
+        self.work.hand_out()
         self._collect(events)
         self._report()
 
@@ -238,65 +243,38 @@ class Run:
 
     def _take(self, slot: int) -> bool:
         """Take one message into *slot* and hand both on; False if there was none."""
-        taken = self.source.take(self.slots[slot])
+        taken = self.source.take(self.slots[slot][: self._message_bytes])
         if taken is None:
             return False
         serial = self.accounts.receive()
         self._last_arrival = time.monotonic()
         if taken.rejected is not None:
             self.slots.give_back(slot)
-            self._end(serial, REJECTED, *taken.rejected)
+            self.record.end(serial, REJECTED, *taken.rejected)
         else:
-            self._arrived[serial] = self._last_arrival
-            self.pool.give((serial, slot, taken.size, taken.filename, taken.event or f"//{serial}"))
+            self.record.arrived(serial, self._last_arrival)
+            self.work.give((serial, slot, taken.size, taken.filename, taken.event or f"//{serial}"))
         return True
 
     def _collect(self, events: Mapping[Any, int]) -> None:
-        for ended in self.pool.collect(events):
+        for ended in self.work.collect(events):
             serial, slot = ended.task[:2]
             if isinstance(ended, Crash):
-                self._end(serial, CRASHED, ended.reason, ended.detail)
+                self.record.end(serial, CRASHED, ended.reason, ended.detail)
             else:
-                self._finish(serial, slot, ended)
+                self.record.finish(serial, self.slots[slot], Answered(*ended.values))
             self.slots.give_back(slot)
 
-    def _finish(self, serial: int, slot: int, answer: Answer) -> None:
-        """Write the chunk, then count the frame."""
-        values = Answered(*answer.values)
-        if values.n_byte:
-            self.output.write(self.slots[slot][: values.n_byte])
-        for text, n in values.notes:
-            if text not in self.notes:
-                log.warning("frame %d: %s (further ones are counted only)", serial, text)
-            self.notes[text] += n
-        self.status.tally.add(values.n_peak, values.n_candidate, values.n_crystal)
-        self._end(serial, values.state, values.reason, values.detail)
-
-    def _end(self, serial: int, state: str, reason: str = "", detail: str = "") -> None:
-        self.accounts.finish(serial, state, reason)
-        if serial in self._arrived:
-            self.status.finished(time.monotonic() - self._arrived.pop(serial))
-        if state in (REJECTED, CRASHED):
-            self._tell(serial, state, reason, detail)
-
-    def _tell(self, serial: int, state: str, reason: str, detail: str) -> None:
-        self._said[state, reason] += 1
-        n = self._said[state, reason]
-        if n <= MOST_LINES or self.options.debug:
-            what = "rejected" if state == REJECTED else "lost with its worker"
-            log.warning("frame %d %s: %s", serial, what, f"{reason}: {detail}" if detail else reason)
-            if n == MOST_LINES and not self.options.debug:
-                log.warning("further frames %s for this reason (%s) are counted only", what, reason)
-
     def _report(self) -> None:
-        if self.status.due():
-            self.accounts.check()
+        if self.record.is_due():
             queues = {
                 "messages": 1 - self.slots.n_free / self.slots.count,
                 "workers": min(1.0, self.pool.n_task / (self.pool.depth * self.pool.count)),
             }
-            for line in self.status.lines(self.accounts, queues):
-                log.info("%s", line)
+            filling = None
+            if self.devices is not None:
+                queues["device"], filling = self.devices.load(), self.devices.filling()
+            self.record.report(queues, filling)
 
     def _finished(self) -> bool:
         if self.stop.level > 1:
@@ -313,56 +291,3 @@ class Run:
             log.info("nothing has come for %g s: ending (--no-data-timeout)", limit)
             return True
         return False
-
-    def _print_profile(self) -> None:
-        """Where the time went: wall-clock time of the workers by stage, CPU time of this process."""
-        frames = max(self.accounts.processed, 1)
-        print(f"{'stage':24s} {'ms a frame':>10s} {'total s':>9s}")
-        for column, stage in enumerate(STAGES):
-            seconds = self.pool.counter(column) / 1e9
-            print(f"{stage:24s} {1e3 * seconds / frames:10.3f} {seconds:9.2f}")
-        seconds = time.process_time()
-        print(f"{'main process (CPU)':24s} {1e3 * seconds / frames:10.3f} {seconds:9.2f}")
-
-
-def _check_inputs(options: Options, geometry: Geometry, cell: UnitCell | None) -> None:
-    """See what the options and the files together cannot do.
-
-    Raises
-    ------
-    OptionError, GeometryError, SourceError
-        Before anything is opened.
-    """
-    if options.input is not None:
-        check_list(options.input)
-    check_mask_files(geometry, read_masks=options.mask_data)
-    if options.zmq_input is not None:
-        wanted = {"read_masks": options.mask_data, "read_images": options.image_data}
-        for problem in streaming_problems(geometry, **wanted):
-            raise GeometryError(geometry.file, None, problem)
-    if options.peaks == "msgpack" and not geometry.peak_list:
-        raise GeometryError(geometry.file, None, "--peaks=msgpack needs 'peak_list = KEY' here")
-    if options.does_index and (cell is None or cell.parameters is None):
-        raise OptionError(f"{options.pdb} has no cell parameters; indexing needs them (or --indexing=none)")
-
-
-def _announce(options: Options, geometry: Geometry, cell: UnitCell | None) -> None:
-    log.info("gpuidx %s", __version__)
-    for warning in (*geometry.warnings, *(cell.warnings if cell else ())):
-        log.warning("%s", warning)
-    if options.engine_names:
-        names = ", ".join(options.engine_names)
-        log.info("--indexing=%s: gpuidx has one engine of its own, which is used instead", names)
-
-
-@contextmanager
-def _patience() -> Iterator[None]:
-    """Tell the user, if starting takes long, what the wait is for."""
-    text = "compiling for this machine, once (a minute or two); 'gpuidx warmup' does it ahead"
-    timer = threading.Timer(3.0, log.info, [text])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -72,7 +72,9 @@ class Status:
         """Whether it is time for the next line."""
         return time.monotonic() - self._last >= self.interval
 
-    def lines(self, accounts: Accounts, queues: Mapping[str, float]) -> list[str]:
+    def lines(
+        self, accounts: Accounts, queues: Mapping[str, float], filling: float | None = None
+    ) -> list[str]:
         """The next status lines, and whatever advice is new.
 
         Parameters
@@ -81,6 +83,8 @@ class Status:
             Of the run.
         queues
             How full each queue is, 0 to 1, by name, in the order of the flow.
+        filling
+            How full the batches of the devices were, 0 to 1; None if there were none.
         """
         now = time.monotonic()
         elapsed = max(now - self._last, 1e-9)
@@ -88,6 +92,8 @@ class Status:
         rate = (done - self._last_done) / elapsed
         ours = f"{rate:.1f} frames/s, {(crystals - self._last_crystals) / elapsed:.1f} crystals/s, "
         ours += self._latency_text() + _loss_text(accounts)
+        if filling is not None:
+            ours += f"; batches {filling:.0%} full"
         if queues and max(queues.values()) > 0.5:
             fullest = max(queues, key=lambda name: queues[name])
             ours += f"; fullest queue: {fullest} ({queues[fullest]:.0%})"
@@ -125,6 +131,14 @@ class Status:
             return []
         self._advised.add(stage)
         return [f"note: {text}"]
+
+
+def profile_lines(stages: Mapping[str, float], accounts: Accounts) -> list[str]:
+    """Where the time went: wall-clock time of the workers by stage, s; CPU time of this process."""
+    frames = max(accounts.processed, 1)
+    rows = {**stages, "main process (CPU)": time.process_time()}
+    lines = [f"{name:24s} {1e3 * seconds / frames:10.3f} {seconds:9.2f}" for name, seconds in rows.items()]
+    return [f"{'stage':24s} {'ms a frame':>10s} {'total s':>9s}", *lines]
 
 
 def _reference_line(accounts: Accounts, crystals: int, rate: str) -> str:

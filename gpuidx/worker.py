@@ -8,15 +8,19 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from gpuidx import handover
 from gpuidx.cell import UnitCell
 from gpuidx.errors import Rejected
 from gpuidx.flow.accounts import BLANK, HIT, INDEXED, REJECTED
 from gpuidx.flow.child import Port
 from gpuidx.flow.slots import Slots
 from gpuidx.geometry import Geometry
-from gpuidx.model import Message, Result
+from gpuidx.model import Frame, Message, Result
 from gpuidx.options import Options
 from gpuidx.pipeline import Pipeline
+
+Notes = list[tuple[str, int]]
+"""What was ignored without harm, and how often."""
 
 
 class Stopwatch:
@@ -51,18 +55,61 @@ def work(
     geometry: Geometry,
     cell: UnitCell | None,
 ) -> None:
-    """Answer every task with the state in which its frame ended; see `gpuidx.run.Answered`."""
+    """Answer every task with the state in which its frame ended; see `gpuidx.record.Answered`."""
     pipeline = Pipeline(options, geometry, cell, Stopwatch(port.counters, stages))
     for serial, slot, size, filename, event in port.tasks():
         place = slots[slot]
         message = Message(serial=serial, filename=filename, event=event, data=place[:size])
         try:
-            result, n_byte, n_candidate = pipeline.process(message, place)
+            done = pipeline.process(message, place)
         except Rejected as rejected:
-            port.answer(serial, REJECTED, rejected.reason, rejected.detail, 0, 0, 0, 0, pipeline.take_notes())
+            _reject(port, serial, rejected, pipeline.take_notes())
         else:
-            counts = (n_byte, len(result.peaks), n_candidate, len(result.crystals))
-            port.answer(serial, _state(result), "", "", *counts, pipeline.take_notes())
+            _answer(port, serial, done, pipeline.take_notes())
+
+
+def work_with_device(
+    port: Port,
+    slots: Slots,
+    stages: Mapping[str, int],
+    options: Options,
+    geometry: Geometry,
+    cell: UnitCell | None,
+) -> None:
+    """The same where a device searches the peaks: each task names a step, see `gpuidx.handover`.
+
+    A frame that was decoded is kept until its next step comes; one that another worker had decoded, which
+    died, is decoded again.
+    """
+    pipeline = Pipeline(options, geometry, cell, Stopwatch(port.counters, stages))
+    kept: dict[int, tuple[Frame, Notes]] = {}
+    for serial, slot, size, filename, event, step in port.tasks():
+        place = slots[slot]
+        message = Message(serial=serial, filename=filename, event=event, data=place[:size])
+        frame, notes = kept.pop(serial, (None, []))
+        try:
+            if frame is None:
+                frame, descriptor = pipeline.lay_down(message, place)
+                if step == handover.DECODE and descriptor is not None:
+                    kept[serial] = frame, pipeline.take_notes()
+                    port.answer(serial, handover.DECODED, *descriptor)
+                    continue
+            found = handover.read_found(place) if step == handover.FINISH else None
+            done = pipeline.complete(frame, place, found)
+        except Rejected as rejected:
+            _reject(port, serial, rejected, notes + pipeline.take_notes())
+        else:
+            _answer(port, serial, done, notes + pipeline.take_notes())
+
+
+def _answer(port: Port, serial: int, done: tuple[Result, int, int], notes: Notes) -> None:
+    result, n_byte, n_candidate = done
+    counts = (n_byte, len(result.peaks), n_candidate, len(result.crystals))
+    port.answer(serial, _state(result), "", "", *counts, notes)
+
+
+def _reject(port: Port, serial: int, rejected: Rejected, notes: Notes) -> None:
+    port.answer(serial, REJECTED, rejected.reason, rejected.detail, 0, 0, 0, 0, notes)
 
 
 def _state(result: Result) -> str:

@@ -149,12 +149,11 @@ def write_inputs(folder: Path, geometry: str | None = None, cell: str = LYSOZYME
     (folder / "test.cell").write_text(cell)
 
 
-def start(folder: Path, *words: str) -> "subprocess.Popen[str]":
+def start(folder: Path, *words: str, program: Sequence[str] = ("-m", "gpuidx")) -> "subprocess.Popen[str]":
     """The program with the files of `write_inputs`; its log goes to a file."""
     command = [
         sys.executable,
-        "-m",
-        "gpuidx",
+        *program,
         "-g",
         "test.geom",
         "-p",

@@ -77,18 +77,30 @@ class Decoder:
 
     def __init__(self, geometry: Geometry, options: Options, masks: Masks | None) -> None:
         self.notes: Counter[str] = Counter()
-        headers, buffers = HeaderLookup(geometry, options.copy_header, self.notes, options), Buffers()
+        headers, buffers = (
+            HeaderLookup(geometry, options.copy_header, self.notes, options),
+            Buffers(geometry.arrays),
+        )
+        self._buffers = buffers
         self._msgpack = MsgPackDecoder(geometry, options, headers, masks, buffers, self.notes)
         self._files = Hdf5Files(geometry, options, headers, masks, buffers)
 
-    def decode(self, message: Message) -> Frame:
+    def decode(self, message: Message, room: memoryview | None = None) -> Frame:
         """The frame of a message, or of a file if the message has no data.
+
+        Parameters
+        ----------
+        message
+            What came.
+        room
+            Where the image shall lie, if it fits, unless it can stay in the message.
 
         Raises
         ------
         Rejected
             If the frame cannot be used; says the key, what was found and what is expected.
         """
+        self._buffers.room = room
         if not message.data:
             return self._files.decode(message)
         message = without_padding(message)

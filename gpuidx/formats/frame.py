@@ -37,19 +37,42 @@ class Buffers:
     """Slabs to copy into, used again once nobody holds them: fresh memory costs more than the copy.
 
     A slab is free when this list has the only reference; views of it count as references.
+
+    Parameters
+    ----------
+    arrays
+        Those that fill the slab; where they are narrower than it nothing is ever written.
+
+    Attributes
+    ----------
+    room
+        Memory that the next slab shall lie in if it fits, aligned as it is; used once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, arrays: Sequence[DataArray] = ()) -> None:
+        self.room: memoryview | None = None
+        self._arrays = tuple(arrays)
         self._kept: dict[tuple[tuple[int, ...], str], list[NDArray[Any]]] = {}
 
     def get(self, shape: tuple[int, int], dtype: str) -> NDArray[Any]:
-        """A slab with the values of its last use, zero where it was never written."""
+        """A slab with the values of its last use, zero where no array reaches."""
+        if self.room is not None:
+            room, self.room = self.room, None
+            if shape[0] * shape[1] * np.dtype(dtype).itemsize <= len(room):
+                return self._in(room, shape, dtype)
         kept = self._kept.setdefault((shape, dtype), [])
         for i in range(len(kept)):
             if sys.getrefcount(kept[i]) == 2:  # the list and the argument
                 return kept[i]
         kept.append(np.zeros(shape, dtype))
         return kept[-1]
+
+    def _in(self, room: memoryview, shape: tuple[int, int], dtype: str) -> NDArray[Any]:
+        slab = np.frombuffer(room, dtype, shape[0] * shape[1]).reshape(shape)
+        for array in self._arrays:
+            height, width = array.shape
+            slab[array.row : array.row + height, width:] = 0
+        return slab
 
 
 def check_shape(name: str, shape: Sequence[int], needed: tuple[int, int]) -> None:

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Main's side of the device processes: frames to them, those that they lose once more, then to the CPU.
+
+Nothing is lost with a device: each frame that was given comes back, as `FOUND` or as `ON_CPU`.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from gpuidx.flow.children import Answer, Ended, Pool, Task
+from gpuidx.flow.poller import Poller
+from gpuidx.handover import FRAMES, ON_CPU, PLACES
+from gpuidx.options import Options
+
+BODY = "gpuidx.device:serve"
+"""What runs in a device process."""
+
+USUAL_BATCH = 32
+"""Frames that a device is taken to work on together, where the user does not say."""
+
+BATCHES_EACH = 3
+"""Batches that frames are handed out for: two under way, and one that fills."""
+
+LOST = "the device process died twice"
+GONE = "no device is left"
+
+log = logging.getLogger(__name__)
+
+
+def most_frames(options: Options) -> int:
+    """Frames that a device process has at most, those that wait for their batch included."""
+    return BATCHES_EACH * (options.gpu_batch or USUAL_BATCH)
+
+
+class DevicePool:
+    """The device processes of a run, one for each device.
+
+    Parameters
+    ----------
+    options
+        Of the run.
+    count
+        Number of devices.
+    args
+        Of the body, after its port.
+
+    Attributes
+    ----------
+    is_lost
+        Whether no device is left; nothing may be given any more.
+    notes
+        Counts frames that went to the CPU, by reason, and processes that were replaced.
+    """
+
+    def __init__(self, options: Options, count: int, args: tuple[Any, ...]) -> None:
+        depth = most_frames(options)
+        self.is_lost = False
+        self.notes: Counter[str] = Counter()
+        self.count = count
+        self._pool = Pool(
+            BODY, count, args, depth=depth, batch=depth, task_limit=options.task_limit, counters=PLACES + 1,
+            debug=options.debug, name="device process", shared_fate=True,
+        )  # fmt: skip
+        self._twice: set[int] = set()
+        self._n_restart = self._n_given_up = 0
+        self._counted = (0, 0)
+
+    def open(self, poller: Poller) -> None:
+        """Start the processes, and have *poller* wait for them from now on."""
+        self._pool.open(poller)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a process has its device ready."""
+        return self._pool.n_ready > 0
+
+    def pids(self) -> list[int]:
+        """Process numbers of those that live."""
+        return self._pool.pids()
+
+    def load(self) -> float:
+        """Frames that the devices have, as a share of what they may have; 0 to 1."""
+        return 0.0 if self.is_lost else min(1.0, self._pool.n_task / (self._pool.depth * self.count))
+
+    def filling(self) -> float | None:
+        """How full the batches since the last call were, 0 to 1; None if there were none."""
+        if self.is_lost:
+            return None
+        frames, places = self._pool.counter(FRAMES), self._pool.counter(PLACES)
+        before, self._counted = self._counted, (frames, places)
+        return (frames - before[0]) / (places - before[1]) if places > before[1] else None
+
+    def give(self, task: Task) -> None:
+        """Take a decoded frame over: (serial, slot, *`Descriptor`)."""
+        self._pool.give(task)
+
+    def hand_out(self) -> None:
+        """Send waiting frames to the devices."""
+        if not self.is_lost:
+            self._pool.hand_out()
+
+    def collect(self, events: Mapping[Any, int]) -> list[tuple[int, str]]:
+        """Give the serials of frames that come back, each with `FOUND` or `ON_CPU`."""
+        if self.is_lost:
+            return []
+        located = [self._place(ended) for ended in self._pool.collect(events)]
+        self._tell()
+        return [found for found in located if found] + self._give_up_if_none_is_left()
+
+    def _place(self, ended: Ended) -> tuple[int, str] | None:
+        """Where a frame goes now; None if once more to a device."""
+        serial: int = ended.task[0]
+        if isinstance(ended, Answer):
+            self._twice.discard(serial)
+            if ended.values[0] == ON_CPU:
+                self._note(ended.values[1])
+            return serial, ended.values[0]
+        if serial in self._twice:
+            self._twice.remove(serial)
+            self._note(LOST)
+            return serial, ON_CPU
+        self._twice.add(serial)
+        self._pool.give(ended.task, first=True)
+        return None
+
+    def _note(self, why: str) -> None:
+        self.notes[f"frames done on the CPU: {why}"] += 1
+
+    def _tell(self) -> None:
+        """Say what happened to the processes."""
+        for text in self._pool.given_up[self._n_given_up :]:
+            self._n_given_up += 1
+            rest = self.count - self._n_given_up
+            log.warning("%s; going on %s", text, f"with {rest} other(s)" if rest else "on the CPU")
+        if self._pool.restarts > self._n_restart:
+            self._n_restart = self._pool.restarts
+            self.notes["device processes replaced"] = self._n_restart
+
+    def _give_up_if_none_is_left(self) -> list[tuple[int, str]]:
+        if self._n_given_up < self.count:
+            return []
+        self.is_lost = True
+        self._twice.clear()
+        left = self._pool.close(now=True)
+        for _ in left:
+            self._note(GONE)
+        return [(task[0], ON_CPU) for task in left]
+
+    def close(self, now: bool = False) -> None:
+        """End the processes."""
+        if not self.is_lost:
+            self.is_lost = True
+            self._pool.close(now=now)

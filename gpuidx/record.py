@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames that have ended: the chunk into the stream, the state into the accounts, the loss to the user."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from gpuidx.flow.accounts import CRASHED, REJECTED, Accounts
+from gpuidx.flow.output import Output
+from gpuidx.options import Options
+from gpuidx.status import Status
+
+log = logging.getLogger(__name__)
+
+MOST_LINES = 20
+"""Lines printed for one reason of rejection; further frames are only counted."""
+
+
+class Answered(NamedTuple):
+    """What a worker answers for a frame, after its serial."""
+
+    state: str
+    reason: str
+    detail: str
+    n_byte: int
+    n_peak: int
+    n_candidate: int
+    n_crystal: int
+    notes: Sequence[tuple[str, int]]
+
+
+class Record:
+    """The stream, the accounts and the status of a run.
+
+    Parameters
+    ----------
+    options
+        Of the run.
+
+    Attributes
+    ----------
+    accounts
+        Of the frames; whoever receives one counts it there.
+    notes
+        Counts what was ignored without harm.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.accounts = Accounts(options.serial_start)
+        self.status = Status(options.status_interval, options.advise_after, options.does_index)
+        self.notes: Counter[str] = Counter()
+        self._output: Output | None = None
+        self._arrived: dict[int, float] = {}
+        self._said: Counter[tuple[str, str]] = Counter()
+
+    def open(self, head: bytes) -> None:
+        """Begin the stream with its *head*.
+
+        Raises
+        ------
+        StreamError
+            If it cannot be written, or is a file that no run has written.
+        """
+        self._output = Output(self.options.output, head)
+
+    def close(self) -> None:
+        """Have the stream on the disk, and close it.
+
+        Raises
+        ------
+        StreamError
+            If not all of it could be written.
+        """
+        if self._output is not None:
+            self._output.close()
+
+    def arrived(self, serial: int, when: float) -> None:
+        """Note when a frame came, by `time.monotonic`."""
+        self._arrived[serial] = when
+
+    def finish(self, serial: int, place: memoryview, answered: Answered) -> None:
+        """Write the chunk, which lies at the beginning of *place*, then count the frame.
+
+        Raises
+        ------
+        StreamError
+            If the chunk cannot be written.
+        """
+        if answered.n_byte:
+            assert self._output is not None
+            self._output.write(place[: answered.n_byte])
+        for text, n in answered.notes:
+            if text not in self.notes:
+                log.warning("frame %d: %s (further ones are counted only)", serial, text)
+            self.notes[text] += n
+        self.status.tally.add(answered.n_peak, answered.n_candidate, answered.n_crystal)
+        self.end(serial, answered.state, answered.reason, answered.detail)
+
+    def end(self, serial: int, state: str, reason: str = "", detail: str = "") -> None:
+        """Count a frame without a chunk."""
+        self.accounts.finish(serial, state, reason)
+        if serial in self._arrived:
+            self.status.finished(time.monotonic() - self._arrived.pop(serial))
+        if state in (REJECTED, CRASHED):
+            self._tell(serial, state, reason, detail)
+
+    def _tell(self, serial: int, state: str, reason: str, detail: str) -> None:
+        self._said[state, reason] += 1
+        n = self._said[state, reason]
+        if n <= MOST_LINES or self.options.debug:
+            what = "rejected" if state == REJECTED else "lost with its worker"
+            log.warning("frame %d %s: %s", serial, what, f"{reason}: {detail}" if detail else reason)
+            if n == MOST_LINES and not self.options.debug:
+                log.warning("further frames %s for this reason (%s) are counted only", what, reason)
+
+    def is_due(self) -> bool:
+        """Whether it is time for `report`."""
+        return self.status.due()
+
+    def report(self, queues: Mapping[str, float], filling: float | None) -> None:
+        """Check the accounts and print the status; see `Status.lines`.
+
+        Raises
+        ------
+        AccountsError
+            If the accounts do not add up.
+        """
+        self.accounts.check()
+        for line in self.status.lines(self.accounts, queues, filling):
+            log.info("%s", line)
+
+    def conclude(self, notes: Mapping[str, int]) -> None:
+        """Check the accounts and print the last status; *notes* are counts from elsewhere.
+
+        Raises
+        ------
+        AccountsError
+            If the accounts do not add up.
+        """
+        self.accounts.check()
+        for line in self.status.final_lines(self.accounts, self.notes + Counter(notes)):
+            log.info("%s", line)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is looked at, decided and said before a run opens anything."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gpuidx import __version__
+from gpuidx.cell import UnitCell
+from gpuidx.device_pool import most_frames
+from gpuidx.errors import GeometryError, OptionError
+from gpuidx.geometry import Geometry
+from gpuidx.geometry.streaming import check_mask_files, streaming_problems
+from gpuidx.handover import extra_bytes
+from gpuidx.options import Options
+from gpuidx.selection import Choice
+from gpuidx.sources.files import check_list
+
+log = logging.getLogger(__name__)
+
+SMALLEST_SLOT = 4 << 20
+"""Bytes of a slot for small messages; the chunk of a frame must fit too."""
+
+COMPILING = "compiling for this machine, once (a minute or two); 'gpuidx warmup' does it ahead"
+PREPARING = "preparing the CUDA device; this takes longest after an installation, when kernels are compiled"
+
+
+def message_bytes(options: Options, geometry: Geometry) -> int:
+    """Bytes of the largest message: four a pixel and room for the other values, unless the user says."""
+    if options.slot_size:
+        return int(options.slot_size * 1e6)
+    if options.zmq_input is None or not options.image_data:
+        return SMALLEST_SLOT
+    return SMALLEST_SLOT + 4 * geometry.slab_shape[0] * geometry.slab_shape[1]
+
+
+def slot_bytes(options: Options, geometry: Geometry, n_device: int) -> int:
+    """Bytes of a slot: for a message and, with devices, what else lies there."""
+    return message_bytes(options, geometry) + (extra_bytes(geometry) if n_device else 0)
+
+
+def slot_count(options: Options, n_device: int) -> int:
+    """Number of slots: some for each worker and, with devices, what these may have, unless the user says."""
+    return options.slots or 4 + 4 * options.jobs + n_device * most_frames(options)
+
+
+def check_inputs(options: Options, geometry: Geometry, cell: UnitCell | None) -> None:
+    """See what the options and the files together cannot do.
+
+    Raises
+    ------
+    OptionError, GeometryError, SourceError
+        Before anything is opened.
+    """
+    if options.input is not None:
+        check_list(options.input)
+    check_mask_files(geometry, read_masks=options.mask_data)
+    if options.zmq_input is not None:
+        wanted = {"read_masks": options.mask_data, "read_images": options.image_data}
+        for problem in streaming_problems(geometry, **wanted):
+            raise GeometryError(geometry.file, None, problem)
+    if options.peaks == "msgpack" and not geometry.peak_list:
+        raise GeometryError(geometry.file, None, "--peaks=msgpack needs 'peak_list = KEY' here")
+    if options.does_index and (cell is None or cell.parameters is None):
+        raise OptionError(f"{options.pdb} has no cell parameters; indexing needs them (or --indexing=none)")
+
+
+def devices_for(options: Options, choice: Choice) -> tuple[int, ...]:
+    """The devices of *choice*, if there is anything for them to do; else the workers do it all."""
+    return choice.devices if options.peaks == "peakfinder8" else ()
+
+
+def announce(options: Options, geometry: Geometry, cell: UnitCell | None, choice: Choice) -> None:
+    """Say what runs, and what the user should know about it."""
+    log.info("gpuidx %s", __version__)
+    for warning in (*geometry.warnings, *(cell.warnings if cell else ())):
+        log.warning("%s", warning)
+    if options.engine_names:
+        names = ", ".join(options.engine_names)
+        log.info("--indexing=%s: gpuidx has one engine of its own, which is used instead", names)
+    for line in (*choice.warnings, choice.line):
+        log.info("%s", line)
+    if choice.devices and not devices_for(options, choice):
+        log.info("--peaks=%s leaves nothing for the device to do; the CPU does it all", options.peaks)
+
+
+@contextmanager
+def patience(text: str) -> Iterator[None]:
+    """Tell the user, if starting takes long, what the wait is for."""
+    timer = threading.Timer(3.0, log.info, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The loop of a device process, with a port, a clock and a backend that are made up."""
+
+from collections import deque
+
+import numpy as np
+import pytest
+
+from gpuidx import handover
+from gpuidx.device import NO_ROOM, UNUSABLE, Service
+from gpuidx.errors import Rejected
+from gpuidx.flow.slots import Slots
+from gpuidx.geometry import parse_geometry
+from gpuidx.model import Found, PeakList
+from gpuidx.simulation.detector import default_geometry
+
+LATENCY = 0.02
+NOTHING = [[], [], []]
+"""Times that nothing comes: a clock of floating point may need one more to reach a deadline."""
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class FakePort:
+    """Gives the tasks of a script, one entry a call; moves the clock by what the service would wait."""
+
+    def __init__(self, script, clock):
+        self.script, self.clock = deque(script), clock
+        self.waits, self.answers, self.counters = [], [], [0, 0, 0]
+
+    def poll(self, timeout):
+        self.waits.append(timeout)
+        if not self.script:
+            return None
+        tasks = self.script.popleft()
+        if not tasks and timeout is None:
+            return None  # it would wait for ever
+        self.clock.now += 0 if tasks else timeout
+        return tasks
+
+    def answer(self, serial, *values):
+        self.answer_all([(serial, *values)])
+
+    def answer_all(self, answers):
+        self.answers.append([(*answer, self.clock.now) for answer in answers])
+
+    @property
+    def serials(self):
+        return [[answer[0] for answer in packet] for packet in self.answers]
+
+
+class FakeBackend:
+    """Batches of four; a batch is done when it has been asked about *looks* times."""
+
+    name, batch_size, in_flight = "cuda", 4, 2
+
+    def __init__(self, looks=0, refused=(), too_many=(), n_peak=3):
+        self.looks, self.refused, self.too_many, self.n_peak = looks, refused, too_many, n_peak
+        self.batches, self.most = [], 0
+        self.under_way = {}
+
+    def upload(self, frames):
+        assert 0 < len(frames) <= self.batch_size
+        serials = [frame.serial for frame in frames]
+        if set(serials) & set(self.refused):
+            raise Rejected("made up")
+        self.batches.append(serials)
+        self.under_way[len(self.batches)] = self.looks
+        self.most = max(self.most, len(self.under_way))
+        assert len(self.under_way) <= self.in_flight
+        return len(self.batches)
+
+    def find_peaks(self, batch):
+        pass
+
+    def index(self, batch):
+        pass
+
+    def done(self, batch):
+        self.under_way[batch] -= 1
+        return self.under_way[batch] < 0
+
+    def results(self, batch):
+        del self.under_way[batch]
+        return [None if s in self.too_many else self._found(s) for s in self.batches[batch - 1]]
+
+    def _found(self, serial):
+        zeros = np.zeros(self.n_peak)
+        peaks = PeakList(fs=zeros + serial, ss=zeros, panel=zeros.astype(np.int32), intensity=zeros)
+        return Found(peaks=peaks, candidates=None, n_tries=0)
+
+
+GEOMETRY = parse_geometry(default_geometry(64), "test.geom")
+
+
+@pytest.fixture
+def serve():
+    slots = Slots(16, handover.extra_bytes(GEOMETRY))
+
+    def run(script, backend):
+        clock = Clock()
+        port = FakePort(script, clock)
+        Service(port, slots, GEOMETRY, backend, LATENCY, clock).run()
+        return port
+
+    run.slots = slots
+    yield run
+    slots.close()
+
+
+def task(serial, clen=0.1):
+    return (serial, serial % 16, 0, "u2", 1.3, clen, 0.0, 0.0)
+
+
+def test_a_full_batch_goes_at_once(serve):
+    backend = FakeBackend()
+    port = serve([[task(n) for n in range(4)]], backend)
+    assert backend.batches == port.serials == [[0, 1, 2, 3]]
+    assert all(answer[1:] == (handover.FOUND, Clock.now) for answer in port.answers[0])
+
+
+def test_a_single_frame_goes_after_the_latency(serve):
+    port = serve([[task(1)], *NOTHING], FakeBackend())
+    assert port.answers == [[(1, handover.FOUND, pytest.approx(Clock.now + LATENCY))]]
+    assert port.waits[0] is None
+
+
+def test_a_frame_that_comes_later_leaves_with_the_first(serve):
+    class Late(FakePort):
+        def poll(self, timeout):
+            tasks = super().poll(timeout)
+            if tasks:
+                self.clock.now += 0.5 * LATENCY
+            return tasks
+
+    clock = Clock()
+    port = Late([[task(1)], [task(2)], *NOTHING], clock)
+    Service(port, serve.slots, GEOMETRY, FakeBackend(), LATENCY, clock).run()
+    assert port.serials == [[1, 2]]
+
+
+def test_no_more_batches_are_under_way_than_the_device_takes(serve):
+    backend = FakeBackend(looks=3)
+    port = serve([[task(n) for n in range(14)], *NOTHING * 100], backend)
+    assert backend.batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13]]
+    assert port.serials == backend.batches
+    assert backend.most == backend.in_flight == 2
+
+
+def test_while_a_batch_is_under_way_it_looks_often_and_never_waits_for_a_task(serve):
+    port = serve([[task(n) for n in range(4)], [], [], []], FakeBackend(looks=3))
+    assert all(wait is not None and wait <= 0.001 for wait in port.waits[1:4])
+    assert port.waits[4] is None
+
+
+def test_what_was_found_lies_in_the_slot(serve):
+    serve([[task(n) for n in range(4)]], FakeBackend())
+    for n in range(4):
+        assert handover.read_found(serve.slots[n]).peaks.fs.tolist() == [n, n, n]
+
+
+def test_a_frame_over_a_cap_goes_to_the_cpu_and_the_others_do_not(serve):
+    port = serve([[task(n) for n in range(4)]], FakeBackend(too_many=(2,)))
+    assert [answer[1] for answer in port.answers[0]] == [
+        handover.FOUND, handover.FOUND, handover.ON_CPU, handover.FOUND
+    ]  # fmt: skip
+    assert port.answers[0][2][2] == NO_ROOM
+
+
+def test_more_peaks_than_a_slot_has_room_for_go_to_the_cpu(serve):
+    port = serve([[task(n) for n in range(4)]], FakeBackend(n_peak=handover.MAX_PEAKS + 1))
+    assert {answer[1] for answer in port.answers[0]} == {handover.ON_CPU}
+
+
+def test_a_frame_that_the_backend_refuses_costs_the_others_nothing(serve):
+    backend = FakeBackend(refused=(1,))
+    port = serve([[task(n) for n in range(4)]], backend)
+    by_serial = {answer[0]: answer[1:3] for packet in port.answers for answer in packet}
+    assert by_serial.pop(1) == (handover.ON_CPU, UNUSABLE)
+    assert {values[0] for values in by_serial.values()} == {handover.FOUND}
+    assert sorted(by_serial) == [0, 2, 3]
+
+
+def test_a_frame_whose_detector_cannot_be_costs_the_others_nothing(serve):
+    backend = FakeBackend()
+    port = serve([[task(0), task(1, clen=0.0), task(2), task(3)]], backend)
+    assert backend.batches == [[0, 2, 3]]
+    assert (1, handover.ON_CPU, UNUSABLE) in [a[:3] for packet in port.answers for a in packet]
+
+
+def test_a_batch_of_nothing_usable_is_not_begun(serve):
+    backend = FakeBackend()
+    port = serve([[task(n, clen=0.0) for n in range(4)]], backend)
+    assert backend.batches == []
+    assert len(port.answers) == 4
+
+
+def test_counters_tell_how_full_batches_were(serve):
+    port = serve([[task(n) for n in range(6)], *NOTHING], FakeBackend())
+    assert port.counters[handover.BATCHES] == 2
+    assert port.counters[handover.FRAMES] == 6
+    assert port.counters[handover.PLACES] == 8
