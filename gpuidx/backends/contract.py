@@ -34,7 +34,8 @@ class Backend(Protocol[Batch]):
         Raises
         ------
         Rejected
-            If one of the frames cannot be used; nothing was taken then.  Some backends see it in `find_peaks`.
+            If one of the frames cannot be used; nothing was taken then.  The CPU backend sees it in
+            `find_peaks`.
         """
         ...
 
