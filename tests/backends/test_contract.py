@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from backends.peak_lists import nearest
+from backends.ways import cuda_backend
 
 from gpuidx.backends import choose_backend
 from gpuidx.backends.cpu.backend import shift_sigma
@@ -20,7 +21,7 @@ from gpuidx.simulation.detector import LYSOZYME, default_geometry
 from gpuidx.simulation.frames import Simulator
 from gpuidx.simulation.settings import FrameSettings
 
-BACKENDS = ["cpu"]
+BACKENDS = ["cpu", "cuda"]
 SIZE = 512
 
 
@@ -42,14 +43,32 @@ def simulated(geometry, cell):
     return [(blank if number == 2 else simulator).numbered(number) for number in range(8)]
 
 
+class WithTrials:
+    """A device with the trials that it leaves to the workers, made as they do."""
+
+    def __init__(self, device, cpu):
+        self.device, self.cpu = device, cpu
+        self.upload, self.find_peaks, self.index = device.upload, device.find_peaks, device.index
+
+    def results(self, batch):
+        frames = batch.frames
+        return [self._complete(*pair) for pair in zip(frames, self.device.results(batch), strict=True)]
+
+    def _complete(self, frame, found):
+        assert (found.candidates, found.n_tries) == (None, 0)
+        return process(self.cpu, [replace(frame, peaks=found.peaks)])[0]
+
+
 @pytest.fixture(params=BACKENDS)
 def make(request, geometry, cell):
     """Makes a backend from options."""
 
-    def make(**options):
-        return choose_backend(
-            options_of(backend=request.param, **options), geometry, masks_of(geometry), cell
-        )
+    def make(**given):
+        options, masks = options_of(**given), masks_of(geometry)
+        cpu = choose_backend(options, geometry, masks, cell)
+        if request.param == "cpu":
+            return cpu
+        return WithTrials(cuda_backend(geometry, options, masks, **(given | {"gpu_batch": 65})), cpu)
 
     return make
 

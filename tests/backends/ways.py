@@ -2,7 +2,7 @@
 """The ways to the peaks of a frame, two on the CPU and one on a device: tests are the same for all."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from unittest.mock import patch
 
 import emulator
@@ -21,11 +21,11 @@ except (ImportError, OSError):
     DEVICE = None
 
 
-def all_options(options: PeakOptions, **more) -> Options:
+def all_options(options: PeakOptions) -> Options:
     """The options of a run with those of the peak search."""
     given = {field.name: getattr(options, field.name) for field in fields(PeakOptions)}
     run = {"geometry": "a.geom", "output": "a.stream", "pdb": "a.cell", "zmq_input": "tcp://a:1"}
-    return Options(**run, zmq_request="next", **(given | more))
+    return Options(**run, zmq_request="next", **given)
 
 
 def cuda_backend(geometry: Geometry, options: PeakOptions, masks, pixel_types=(), **more):
@@ -34,7 +34,8 @@ def cuda_backend(geometry: Geometry, options: PeakOptions, masks, pixel_types=()
     from gpuidx.backends.cuda import backend
 
     with patch.object(backend, "PIXEL_TYPES", pixel_types):
-        return backend.CudaBackend(geometry, all_options(options, **more), masks)
+        run = options if isinstance(options, Options) else all_options(options)
+        return backend.CudaBackend(geometry, replace(run, **more), masks)
 
 
 def search_batch(backend, frames):
