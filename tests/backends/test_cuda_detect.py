@@ -88,7 +88,7 @@ def test_missing_cupy_is_said_with_the_way_to_install_it(monkeypatch, driver):
     monkeypatch.setattr(detect.subprocess, "Popen", None)
     report = detect.probe()
     assert report.problem == "CuPy is not installed"
-    assert "pip install 'gpuidx[cuda12]'" in report.mend
+    assert "pip install cupy-cuda12x nvidia-cuda-nvrtc-cu12" in report.mend
 
 
 def test_two_packages_of_cupy_are_said(monkeypatch, driver):
@@ -384,6 +384,8 @@ def test_errors_of_cuda_are_explained(texts, number, text):
         ),
         (CUDARuntimeError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"), "out of device memory"),
         (PermissionError(13, "Permission denied", "/home/me/.cupy"), "CuPy's cache of kernels"),
+        (OSError(28, "No space left on device"), "CuPy's cache of kernels"),
+        (OSError("libc.so.6: no version information"), "OSError: libc.so.6: no version information"),
         (ValueError("something\n  else"), "ValueError: something else"),
     ],
 )

@@ -183,9 +183,7 @@ def look(wanted: Sequence[int] = ()) -> CudaReport:
     except ImportError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip(" =")]
         text = lines[-1] if lines else "no reason given"
-        return report.failed(
-            Problem(f"CuPy cannot be imported ({text})", f"{INSTALL}, once, and nothing else")
-        )
+        return report.failed(Problem(f"CuPy cannot be imported ({text})", f"install it again: {INSTALL}"))
     except OSError as error:  # it makes the folder of its cache
         return report.failed(explain(error))
     except Exception as error:

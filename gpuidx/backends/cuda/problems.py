@@ -4,6 +4,7 @@
 CuPy is not imported here: its classes have no base in common and are told by their names.
 """
 
+import errno
 import re
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ DRIVER_FOR = {12: 525, 13: 580}
 LONGEST = 200
 """Characters of a text of CUDA or NVRTC that are shown."""
 
-INSTALL = "pip install 'gpuidx[cuda12]' (or cuda13, or conda install cupy)"
+INSTALL = "pip install cupy-cuda12x nvidia-cuda-nvrtc-cu12, or conda install -c conda-forge cupy"
 
 
 class Problem(NamedTuple):
@@ -108,7 +109,7 @@ def explain(error: BaseException, major: int = 12) -> Problem:
         if re.search(pattern, name):
             nvrtc = "nvidia-cuda-nvrtc-cu12" if major == 12 else "nvidia-cuda-nvrtc"
             return Problem(text, mend.format(major=major, nvrtc=nvrtc))
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and (error.filename or error.errno in (errno.ENOSPC, errno.EDQUOT)):
         return Problem(
             f"CuPy's cache of kernels cannot be used ({one_line(error)})",
             "set CUPY_CACHE_DIR to a folder on a local disk",
