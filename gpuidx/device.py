@@ -4,14 +4,16 @@
 Runs in a child process; `gpuidx.device_pool` names it, and never imports it.
 """
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from gpuidx.backends.contract import DeviceBackend
+from gpuidx.backends.cuda.problems import backend_error
 from gpuidx.cell import UnitCell
-from gpuidx.errors import Rejected
+from gpuidx.errors import GpuidxError, Rejected
 from gpuidx.flow.child import Port
 from gpuidx.flow.slots import Slots
 from gpuidx.geometry import Geometry
@@ -19,6 +21,8 @@ from gpuidx.geometry.masks import Masks
 from gpuidx.handover import BATCHES, FOUND, FRAMES, ON_CPU, PLACES, Descriptor, frame_in, write_found
 from gpuidx.model import Found, Frame
 from gpuidx.options import Options
+
+log = logging.getLogger(__name__)
 
 BETWEEN_LOOKS = 2e-4
 """Seconds between two looks whether a batch is done."""
@@ -51,15 +55,27 @@ def serve(
     cell: UnitCell | None,
     devices: tuple[int, ...],
 ) -> None:
-    """Work for the CUDA device that this child's number stands for, until main ends."""
+    """Work for the CUDA device that this child's number stands for, until main ends.
+
+    Raises
+    ------
+    BackendError
+        If the device cannot be used, or fails: then nothing in this process can use it any more.
+    """
     from gpuidx.backends.cuda.backend import CudaBackend
 
+    number = devices[port.number]
     masks = Masks(geometry, options.highres, options.mask_data)
-    backend = CudaBackend(geometry, options, masks, cell, device=devices[port.number], ring=slots.memory)
     try:
+        backend = CudaBackend(geometry, options, masks, cell, device=number, ring=slots.memory)
+        for note in backend.notes:
+            log.warning("CUDA device %d: %s", number, note)
         serve_with(port, slots, geometry, backend, options.gpu_max_latency / 1e3)
-    finally:
         backend.close()
+    except GpuidxError:
+        raise
+    except Exception as error:
+        raise backend_error(f"CUDA device {number}", error) from error
 
 
 def serve_with(
