@@ -54,6 +54,13 @@ def build_all():
     cupy_tables.library_path(driver_path())
 
 
+def refuse_unknown(settings):
+    """Raise TypeError where `Device.set` does not know the name of a setting."""
+    for name in settings:
+        if name not in _NUMBERS and name not in _TEXTS:
+            raise TypeError(f"no setting {name!r}")
+
+
 class Device:
     """Control of the pretended device.
 
@@ -85,7 +92,8 @@ class Device:
             devices, cc, driver, memory
                 Number of devices, compute capability (90), version of the driver (13020), bytes of memory.
             fail_alloc_after
-                So many more allocations succeed, the next does not.
+                So many more allocations succeed, then none does; -1: all do.  (CuPy's pool tries each
+                allocation three times.)
             lose_after, hang_after
                 So many more kernels run in this process; at the next the device is lost (every later call
                 fails with cudaErrorIllegalAddress), or that kernel never ends.
@@ -94,11 +102,10 @@ class Device:
             log
                 Path of a file to which messages are added, each with the number of the process.
         """
+        refuse_unknown(settings)
         if order is not None:
             self._driver.pretended_set(b"order", {"lazy": -1, "eager": 0}.get(order, order))
         for name, value in settings.items():
-            if name not in _NUMBERS and name not in _TEXTS:
-                raise TypeError(f"no setting {name!r}")
             if value is None:
                 continue
             if name in _TEXTS:

@@ -12,7 +12,7 @@ SITE = Path(__file__).resolve().parent / "site"
 VARIABLE = "GPUIDX_PRETENDED_CUDA"
 
 
-def environment(order="lazy", check=False, **settings):
+def environment(order="lazy", check=False, nvrtc="pretended", **settings):
     """Environment variables that give a program the pretended device.
 
     They go on top of others: ``subprocess.run(..., env=os.environ | environment(devices=2))``.  All that the
@@ -20,7 +20,7 @@ def environment(order="lazy", check=False, **settings):
 
     Parameters
     ----------
-    order, check, settings
+    order, check, nvrtc, settings
         As for `pretended_cuda.install` and `pretended_cuda.Device.set`; they hold in each process for itself,
         so with ``lose_after=5`` each loses its device at its sixth kernel, with ``lose_once`` only the first.
 
@@ -29,8 +29,9 @@ def environment(order="lazy", check=False, **settings):
     dict[str, str]
         PYTHONPATH, with what it was at its end, and what else is needed.
     """
+    pretended_cuda.refuse_unknown(settings)
     pretended_cuda.build_all()
-    wanted = {"order": order, "check": check} | {
+    wanted = {"order": order, "check": check, "nvrtc": nvrtc} | {
         name: os.fspath(value) if isinstance(value, Path) else value for name, value in settings.items()
     }
     before = os.environ.get("PYTHONPATH")

@@ -40,7 +40,6 @@ API Result cuMemAlloc_v2(DevicePtr* out, size_t size) {
   if (!size) return INVALID_VALUE;
   size_t& in_use = memory_used[current_device];
   if (in_use + size > settings.memory || settings.fail_alloc_after == 0) {
-    settings.fail_alloc_after = -1;
     return OUT_OF_MEMORY;
   }
   if (settings.fail_alloc_after > 0) settings.fail_alloc_after--;

@@ -39,7 +39,7 @@ struct Settings {
   int cc = 90;  // compute capability times ten
   int driver_version = 13020;
   size_t memory = (size_t)8 << 30;
-  long long fail_alloc_after = -1;  // that many more allocations succeed, the next does not
+  long long fail_alloc_after = -1;  // that many more allocations succeed, then none
   long long lose_after = -1;        // that many kernels run in this process, at the next the device is lost
   long long hang_after = -1;        // the same, but that one never ends
   std::string lose_once;            // a file: lost or hung only in the process that makes it
