@@ -242,7 +242,10 @@ class RunOptions:
         20.0, group=RUN, metavar="MS", help="a frame waits no longer than this for a batch to fill"
     )
     slots: int = option(
-        0, group=RUN, metavar="N", help="messages held in memory; 0: four, and four more for each worker"
+        0,
+        group=RUN,
+        metavar="N",
+        help="messages held in memory; 0: four, four for each worker, three batches for each CUDA device",
     )
     slot_size: float = option(
         0.0, group=RUN, metavar="MB", help="largest message, in MB; 0: from the geometry's number of pixels"

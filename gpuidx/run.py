@@ -120,7 +120,7 @@ class Run:
             head = head_bytes(__version__, argv, geometry, cell, options.indexing)
             self._message_bytes = message_bytes(options, geometry)
             size = slot_bytes(options, geometry, len(devices))
-            self.slots = Slots(slot_count(options, len(devices)), size)
+            self.slots = Slots(slot_count(options, len(devices), size), size)
             closing.callback(self.slots.close)
             self.record.open(head)  # overwrites: only after all that may fail
             closing.callback(self.record.close)

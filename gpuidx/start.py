@@ -10,6 +10,7 @@ from gpuidx import __version__
 from gpuidx.cell import UnitCell
 from gpuidx.device_pool import most_frames
 from gpuidx.errors import GeometryError, OptionError
+from gpuidx.flow.platform import memory_available
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.streaming import check_mask_files, streaming_problems
 from gpuidx.handover import extra_bytes
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 SMALLEST_SLOT = 4 << 20
 """Bytes of a slot for small messages; the chunk of a frame must fit too."""
+
+SHARE_FOR_DEVICES = 0.5
+"""Share of the memory left that slots for devices may take where the user does not say."""
 
 COMPILING = "compiling for this machine, once (a minute or two); 'gpuidx warmup' does it ahead"
 PREPARING = "preparing the CUDA device; this takes longest after an installation, when kernels are compiled"
@@ -40,9 +44,17 @@ def slot_bytes(options: Options, geometry: Geometry, n_device: int) -> int:
     return message_bytes(options, geometry) + (extra_bytes(geometry) if n_device else 0)
 
 
-def slot_count(options: Options, n_device: int) -> int:
-    """Number of slots: some for each worker and, with devices, what these may have, unless the user says."""
-    return options.slots or 4 + 4 * options.jobs + n_device * most_frames(options)
+def slot_count(options: Options, n_device: int, size: int) -> int:
+    """Number of slots of *size* bytes, unless the user says.
+
+    Some for each worker; with devices also as many as these may have, as far as half of the memory goes.
+    """
+    if options.slots:
+        return options.slots
+    least = 4 + 4 * options.jobs
+    wanted = least + n_device * most_frames(options)
+    room = memory_available()
+    return wanted if room is None else max(least, min(wanted, int(SHARE_FOR_DEVICES * room) // size))
 
 
 def check_inputs(options: Options, geometry: Geometry, cell: UnitCell | None) -> None:
