@@ -6,7 +6,6 @@ look into them.  NVIDIA's runtime, which is linked into these two, is then never
 """
 
 import ctypes
-import importlib.abc
 import importlib.machinery
 import sys
 import types
@@ -150,8 +149,8 @@ def _python_function(name, address, result, parameters):
     return call
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    """Calls a function with each of certain modules, as soon as it has been executed."""
+class _Finder:
+    """Import hook: calls a function with each of certain modules, as soon as it has been executed."""
 
     def __init__(self, actions):
         self._actions = actions

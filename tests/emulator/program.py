@@ -38,6 +38,7 @@ def environment(order="lazy", check=False, nvrtc="pretended", **settings):
     return {
         "PYTHONPATH": os.pathsep.join([str(SITE)] + ([before] if before else [])),
         VARIABLE: json.dumps(wanted),
+        pretended_cuda.DRIVER_VARIABLE: str(pretended_cuda.driver_path()),
         "CUDA_ON_CPU_CACHE": str(cache_folder()),
         "CXX": CXX,
     }

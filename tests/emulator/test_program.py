@@ -18,34 +18,29 @@ need("g++", "cupy")
 TESTS = str(Path(__file__).resolve().parents[1])
 
 
-def run(code, variables, prefix=""):
-    """Run *code* in a process of its own; its lines.
+# launch(n) runs n kernels that add one to eight numbers; attempt(f) gives the text of f's exception.
+COMMON = """
+    import numpy as np, os, sys
+    def attempt(function, *args):
+        try:
+            return function(*args)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+    def launch(n):
+        import cupy
+        source = 'extern "C" __global__ void more(int* p) { p[threadIdx.x] += 1; }'
+        x, kernel = cupy.zeros(8, np.int32), cupy.RawKernel(source, "more")
+        for _ in range(n):
+            kernel((1,), (8,), (x,))
+        return x.get().sum()
+"""
 
-    `launch(n)` runs n kernels, of which each adds one, `attempt(f)` gives the text of f's exception.
-    """
-    common = """
-        import numpy as np, os, sys
-        def attempt(function, *args):
-            try:
-                return function(*args)
-            except Exception as error:
-                return f"{type(error).__name__}: {error}"
-        def launch(n):
-            import cupy
-            source = 'extern "C" __global__ void more(int* p) { p[threadIdx.x] += 1; }'
-            x, kernel = cupy.zeros(8, np.int32), cupy.RawKernel(source, "more")
-            for _ in range(n):
-                kernel((1,), (8,), (x,))
-            return x.get().sum()
-    """
-    program = prefix + textwrap.dedent(common) + textwrap.dedent(code)
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+
+def run(code, variables, prefix=""):
+    """Run *code* in a process of its own; its lines."""
+    program = prefix + textwrap.dedent(COMMON) + textwrap.dedent(code)
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=120)
     assert not done.returncode, done.stderr
     return done.stdout.splitlines()
 
@@ -114,6 +109,19 @@ def test_only_one_process_loses_its_device(tmp_path):
     assert "cudaErrorIllegalAddress" in outcomes[0]
     assert outcomes[1] == "32"
     assert (tmp_path / "log").read_text().count("device lost") == 1
+
+
+def test_kernel_hangs_on_demand(tmp_path):
+    log = tmp_path / "log"
+    os.mkfifo(log)
+    program = textwrap.dedent(COMMON) + "print(launch(3))"
+    variables = os.environ | environment(hang_after=2, log=log)
+    process = subprocess.Popen([sys.executable, "-c", program], env=variables, stdout=subprocess.PIPE)
+    with log.open() as pipe:
+        assert pipe.readline() == f"{process.pid} kernel never ends\n"
+    assert process.poll() is None
+    process.kill()
+    assert process.communicate()[0] == b""
 
 
 def test_messages_of_checks_reach_the_log(tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The folder of built objects: shared by processes, safe from other users; and what a missing tool does."""
 
+import tempfile
 import threading
 
 import pytest
@@ -49,7 +50,7 @@ def test_object_that_failed_is_made_again(tmp_path):
 
 def test_folder_is_the_users_own(tmp_path, monkeypatch, no_folder_yet):
     monkeypatch.delenv("CUDA_ON_CPU_CACHE", raising=False)
-    monkeypatch.setattr(toolchain.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     folder = toolchain.cache_folder()
     assert folder.parent == tmp_path.resolve()
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -57,7 +58,7 @@ def test_folder_is_the_users_own(tmp_path, monkeypatch, no_folder_yet):
 
 def test_folder_where_others_may_write_is_refused(tmp_path, monkeypatch, no_folder_yet):
     monkeypatch.delenv("CUDA_ON_CPU_CACHE", raising=False)
-    monkeypatch.setattr(toolchain.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     toolchain.cache_folder().chmod(0o777)
     toolchain.cache_folder.cache_clear()
     with pytest.raises(RuntimeError, match="others may write"):

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The C++ compiler, and the folder of what it has built; no NumPy here.
+"""The C++ compiler, and the folder of what it has built.
+
+What takes long to import is imported where it is needed: see `emulator.pretended_cuda`.
 
 Objects are named by a hash of all that goes into them, so any number of processes can share the folder: each
 object is made under a temporary name by whoever holds its lock, and then moved into place.
 """
 
-import fcntl
 import functools
-import hashlib
 import os
-import stat
-import subprocess
-import tempfile
 from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent / "native"
@@ -32,6 +29,9 @@ def cache_folder():
     RuntimeError
         If another user could put libraries there.
     """
+    import stat
+    import tempfile
+
     chosen = os.environ.get("CUDA_ON_CPU_CACHE")
     folder = Path(chosen or Path(tempfile.gettempdir()) / f"cuda_on_cpu_{os.getuid()}")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,6 +49,8 @@ def run(command, **options):
     CompileError
         With the command and what the compiler says.
     """
+    import subprocess
+
     done = subprocess.run(command, capture_output=True, text=True, **options)
     if done.returncode:
         raise CompileError(f"{' '.join(map(str, command))}\n{done.stderr}")
@@ -57,6 +59,8 @@ def run(command, **options):
 
 def hash_of(*parts):
     """Name for what is made of *parts*: texts, or paths of files whose content counts."""
+    import hashlib
+
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.read_bytes() if isinstance(part, Path) else str(part).encode())
@@ -66,6 +70,8 @@ def hash_of(*parts):
 
 def build_once(target, make):
     """Have ``make(path)`` write *target* unless it is there; for all processes and threads only once."""
+    import fcntl
+
     if target.exists():
         return target
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
