@@ -245,6 +245,14 @@ def test_another_sitecustomize_runs_too(tmp_path):
     assert run("print(sys.another, launch(1))", variables) == ["sitecustomize 8"]
 
 
+def test_program_does_not_go_on_without_the_device_that_was_asked_for():
+    variables = os.environ | environment() | {"GPUIDX_PRETENDED_CUDA": '{"order": "sideways"}'}
+    done = subprocess.run([sys.executable, "-c", "print(1)"], env=variables, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "ArgumentError" in done.stderr
+
+
 def test_variables_keep_the_path_that_was_set(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     variables = environment(order=3, devices=2)
