@@ -5,6 +5,7 @@ Runs in a child process; `gpuidx.device_pool` names it, and never imports it.
 """
 
 import logging
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -63,6 +64,8 @@ def serve(
         If the device cannot be used, or fails: then nothing in this process can use it any more.
     """
     from gpuidx.backends.cuda.backend import CudaBackend
+
+    sys.unraisablehook = lambda _: None  # CuPy's objects complain when they are freed after their device
 
     number = devices[port.number]
     masks = Masks(geometry, options.highres, options.mask_data)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Running gpuidx as a user does: a server on a socket, the program as a process, the stream read back."""
 
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -149,8 +150,16 @@ def write_inputs(folder: Path, geometry: str | None = None, cell: str = LYSOZYME
     (folder / "test.cell").write_text(cell)
 
 
-def start(folder: Path, *words: str, program: Sequence[str] = ("-m", "gpuidx")) -> "subprocess.Popen[str]":
-    """The program with the files of `write_inputs`; its log goes to a file."""
+def start(
+    folder: Path,
+    *words: str,
+    program: Sequence[str] = ("-m", "gpuidx"),
+    environment: Mapping[str, str] | None = None,
+) -> "subprocess.Popen[str]":
+    """The program with the files of `write_inputs`; its log goes to a file.
+
+    *environment* are variables on top of those of this process.
+    """
     command = [
         sys.executable,
         *program,
@@ -163,7 +172,14 @@ def start(folder: Path, *words: str, program: Sequence[str] = ("-m", "gpuidx")) 
         *words,
     ]
     with (folder / "log").open("w") as log:
-        return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=os.environ | dict(environment or {}),
+        )
 
 
 def finish(process: "subprocess.Popen[str]", folder: Path) -> Done:
@@ -200,3 +216,16 @@ def is_right(chunk: StreamChunk, truth: FrameTruth, centering: str = "P") -> boo
     assert recip is not None
     found, true = (primitive_axes(np.linalg.inv(r).T, centering) for r in (recip, truth.crystals[0].recip))
     return same_lattice(found, true)[0]
+
+
+def same_content(ours: list[StreamChunk], theirs: list[StreamChunk]) -> None:
+    """Check that two runs over the same frames say the same of each."""
+    by_truth = {chunk.headers["truth_id"]: chunk for chunk in theirs}
+    assert len(ours) == len(theirs)
+    for mine in ours:
+        other = by_truth[mine.headers["truth_id"]]
+        np.testing.assert_array_equal(mine.peaks, other.peaks)
+        assert len(mine.crystals) == len(other.crystals)
+        for crystal, same in zip(mine.crystals, other.crystals, strict=True):
+            np.testing.assert_array_equal(crystal.recip, same.recip)
+            np.testing.assert_array_equal(crystal.reflections, same.reflections)

@@ -6,9 +6,20 @@ import signal
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from live import PATIENCE, PEAKS, Server, beamtime, finish, is_right, numbers, run, start, write_inputs
+from live import (
+    PATIENCE,
+    PEAKS,
+    Server,
+    beamtime,
+    finish,
+    is_right,
+    numbers,
+    run,
+    same_content,
+    start,
+    write_inputs,
+)
 
 PROGRAM = str(Path(__file__).with_name("device_program.py"))
 
@@ -55,18 +66,6 @@ def on_cpu(done) -> int:
     """How many frames went to the CPU, by the final lines."""
     lines = [line.strip() for line in done.log.splitlines() if "frames done on the CPU" in line]
     return sum(int(line.split("  ")[0].split()[-1]) for line in lines)
-
-
-def same_content(ours: list, theirs: list) -> None:
-    by_truth = {chunk.headers["truth_id"]: chunk for chunk in theirs}
-    assert len(ours) == len(theirs)
-    for mine in ours:
-        other = by_truth[mine.headers["truth_id"]]
-        np.testing.assert_array_equal(mine.peaks, other.peaks)
-        assert len(mine.crystals) == len(other.crystals)
-        for crystal, same in zip(mine.crystals, other.crystals, strict=True):
-            np.testing.assert_array_equal(crystal.recip, same.recip)
-            np.testing.assert_array_equal(crystal.reflections, same.reflections)
 
 
 @pytest.mark.parametrize("body", ["healthy", "with_trials"])

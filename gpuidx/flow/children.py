@@ -212,7 +212,8 @@ class Pool(Supervisor):
         if lost and not self.shared_fate:
             child.worked = True
             self._places[child.number].has_worked()
-        _log.info("%s ended (%s), tasks lost: %d", child.name, death, len(lost))
+        what = "tasks taken back" if self.shared_fate else "tasks lost"
+        _log.info("%s ended (%s), %s: %d", child.name, death, what, len(lost))
         self._succeed(child, death)
 
     def _lost_tasks(self, child: Child) -> list[Task]:

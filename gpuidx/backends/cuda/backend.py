@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from gpuidx.backends.cuda.buffers import FIRST_PEAKS, BatchBuffers, Sizes, batch_size, make_scratch
 from gpuidx.backends.cuda.kernels import Kernels
 from gpuidx.backends.cuda.peakfinder8 import (
-    FEW,
     FILE,
     DeviceTables,
     defines,
@@ -126,8 +125,10 @@ class CudaBackend:
 
     Raises
     ------
-    MemoryError, RuntimeError
-        If the device cannot be used; `gpuidx.backends.cuda.problems` explains CuPy's exceptions.
+    BackendError
+        If it has not enough memory.
+    RuntimeError, MemoryError
+        If it fails otherwise; `gpuidx.backends.cuda.problems` explains CuPy's exceptions.
     """
 
     name = "cuda"
@@ -177,7 +178,7 @@ class CudaBackend:
             image = np.zeros(self._geometry.slab_shape, kind)
             blank = Frame(serial=0, filename="", event="", image=image, wavelength=1.0, photon_energy=1.0,
                           detector=position)  # fmt: skip
-            for n_frame in {1, min(FEW + 1, self.batch_size)}:
+            for n_frame in {lanes_for(n): n for n in (self.batch_size, 1)}.values():
                 batch = self.upload([blank] * n_frame)
                 self.find_peaks(batch)
                 self.results(batch)

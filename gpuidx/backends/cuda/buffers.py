@@ -17,6 +17,7 @@ from gpuidx.backends.cuda.peakfinder8 import (
     n_word,
 )
 from gpuidx.backends.rings import MAX_PEAKS
+from gpuidx.errors import BackendError
 
 WIDEST = 4
 """Bytes of the widest pixel; there is room for it whatever comes first."""
@@ -90,7 +91,7 @@ def batch_size(
 
     Raises
     ------
-    MemoryError
+    BackendError
         If there is not memory for a single frame, or for those wanted.
     """
     may = SHARE_OF_FREE * free if most_memory is None else min(most_memory, free)
@@ -98,7 +99,7 @@ def batch_size(
         if sizes.bytes_needed(n_frame, in_flight) <= may:
             return n_frame
     needed = sizes.bytes_needed(n_frame, in_flight)
-    raise MemoryError(
+    raise BackendError(
         f"batches of {n_frame} need {needed / 1e9:.3g} GB on the device, {may / 1e9:.3g} GB may be used"
     )
 

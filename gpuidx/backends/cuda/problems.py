@@ -57,6 +57,11 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "see in 'nvidia-smi' who uses the device, and its compute mode",
     ),
     (r"failed to load libcuda", "NVIDIA's driver cannot be loaded", "install the driver again"),
+    (
+        r"IllegalAddress|ILLEGAL_ADDRESS|LaunchFailure|LAUNCH_FAILED|LaunchTimeout|LAUNCH_TIMEOUT",
+        "a kernel failed, or the device is lost",
+        "see the lines of NVRM in 'dmesg'; if there are none, it is a defect of gpuidx",
+    ),
     (r"NoDevice|NO_DEVICE", "there is no device", _LOOK),
     (
         r"SystemDriverMismatch|SYSTEM_DRIVER_MISMATCH",

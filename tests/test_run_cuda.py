@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole program with ``--backend=cuda``: CuPy, the kernels and all processes, on a pretended device.
+
+The way through the processes alone is tested in test_run_device.py, the kernels in backends/test_cuda_*.py.
+"""
+
+from pathlib import Path
+
+import emulator
+import pytest
+from emulator.program import environment
+from live import PEAKS, Done, Server, beamtime, finish, numbers, same_content, start, write_inputs
+
+emulator.need("g++", "cupy")
+
+N_FRAME = 10
+
+LATER = 37
+"""Kernels after which a device fails: those of the warm-up, six for each type of pixels, and of a batch."""
+
+
+def through(folder: Path, *words: str, n_frame: int = N_FRAME, **device) -> Done:
+    """A whole run over the first frames of `beamtime`; *device* are settings of the pretended device."""
+    folder.mkdir()
+    write_inputs(folder)
+    log = folder / "device.log"
+    with Server("rep", beamtime().messages[:n_frame]) as server:
+        process = start(
+            folder, *server.request, *PEAKS, f"--max-frames={n_frame}", "--copy-header=truth_id", *words,
+            environment=environment(log=log, **device) if device else {},
+        )  # fmt: skip
+        done = finish(process, folder)
+    assert done.code == 0, done.log
+    assert numbers(done.chunks) == list(range(n_frame))
+    assert done.count("received") == n_frame
+    messages = log.read_text().splitlines() if log.exists() else []
+    assert all(line.endswith(("device lost", "kernel never ends")) for line in messages)
+    return done
+
+
+@pytest.fixture(scope="module")
+def of_cpu(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """What the CPU finds in the same frames."""
+    return through(tmp_path_factory.mktemp("runs") / "cpu", "--backend=cpu")
+
+
+@pytest.mark.parametrize("order", ["lazy", "eager", 3, 4])
+def test_a_device_gives_the_stream_that_the_cpu_gives(tmp_path: Path, of_cpu: Done, order) -> None:
+    done = through(tmp_path / "cuda", "--backend=cuda", "--gpu-batch=4", "-j2", order=order)
+    assert "backend: cuda (device 0: Pretended device" in done.log
+    assert "done on the CPU" not in done.log
+    same_content(done.chunks, of_cpu.chunks)
+
+
+def test_a_device_lost_in_mid_run_is_replaced(tmp_path: Path, of_cpu: Done) -> None:
+    done = through(
+        tmp_path / "lost", "--backend=cuda", "--gpu-batch=2", lose_after=LATER, lose_once=str(tmp_path / "once"),
+        order="eager",
+    )  # fmt: skip
+    assert (tmp_path / "once").exists()
+    assert "1  device processes replaced" in done.log
+    assert "a kernel failed, or the device is lost" in done.log
+    assert "Traceback" not in done.log
+    same_content(done.chunks, of_cpu.chunks)
+
+
+def test_a_device_lost_again_and_again_leaves_the_frames_to_the_cpu(tmp_path: Path, of_cpu: Done) -> None:
+    done = through(tmp_path / "lost", "--backend=auto", "--gpu-batch=2", lose_after=LATER, order="lazy")
+    assert "frames done on the CPU" in done.log
+    same_content(done.chunks, of_cpu.chunks)
+
+
+def test_a_device_that_hangs_is_replaced(tmp_path: Path, of_cpu: Done) -> None:
+    done = through(
+        tmp_path / "stuck", "--backend=cuda", "--gpu-batch=2", "--task-limit=4", hang_after=LATER,
+        lose_once=str(tmp_path / "once"), order="eager",
+    )  # fmt: skip
+    assert "device processes replaced" in done.log
+    same_content(done.chunks, of_cpu.chunks)
+
+
+def test_a_device_without_enough_memory_leaves_everything_to_the_cpu(tmp_path: Path, of_cpu: Done) -> None:
+    done = through(tmp_path / "small", "--backend=auto", "--gpu-memory=0.001", order="eager")
+    assert "going on on the CPU" in done.log
+    assert "GB may be used" in done.log
+    same_content(done.chunks, of_cpu.chunks)
+
+
+def test_two_devices_share_the_frames(tmp_path: Path, of_cpu: Done) -> None:
+    done = through(
+        tmp_path / "two", "--backend=cuda", "--gpu-devices=0,1", "--gpu-batch=2", "-j2", devices=2,
+        order="lazy",
+    )  # fmt: skip
+    assert "device 1" in done.log
+    same_content(done.chunks, of_cpu.chunks)
