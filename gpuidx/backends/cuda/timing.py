@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measuring on a CUDA device: kernels one by one, copies, and whole batches.  Nothing a run needs.
+
+Times of the device come from CUDA events; a time of 0, as a pretended device may give, makes rates 0.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuidx.backends.cuda.backend import CudaBackend
+from gpuidx.backends.cuda.buffers import BatchBuffers, Sizes, make_scratch
+from gpuidx.backends.cuda.kernels import Kernels
+from gpuidx.backends.cuda.peakfinder8 import FILE, DeviceTables, defines, find_vectors, lanes_for, search
+from gpuidx.backends.cuda.tables import Tables
+from gpuidx.backends.values import Rules
+from gpuidx.model import Found, Frame
+from gpuidx.options import PeakOptions
+
+
+def rate(amount: float, milliseconds: float) -> float:
+    """Amount per second; 0 if no time has passed."""
+    return 1e3 * amount / milliseconds if milliseconds > 0 else 0.0
+
+
+def median_ms(stream: Any, work: Callable[[], None], repeats: int) -> float:
+    """Median time that the device takes for what *work* puts on *stream*, ms, after one call to warm up."""
+    import cupy
+
+    work()
+    pairs = []
+    for _ in range(repeats):
+        start, end = cupy.cuda.Event(), cupy.cuda.Event()
+        start.record(stream)
+        work()
+        end.record(stream)
+        pairs.append((start, end))
+    stream.synchronize()
+    return float(np.median([cupy.cuda.get_elapsed_time(start, end) for start, end in pairs]))
+
+
+class TimedKernels:
+    """Stands for `Kernels`: the same kernels, with an event before and behind each.
+
+    Attributes
+    ----------
+    plain
+        The kernels without events.
+    """
+
+    def __init__(self, kernels: Kernels) -> None:
+        self.plain = kernels
+        self._events: list[tuple[str, Any, Any]] = []
+        self.numbers = kernels.numbers
+
+    def threads(self, name: str) -> int:
+        """As `Kernels.threads`."""
+        return self.plain.threads(name)
+
+    def launch(self, name: str, grid: tuple[int, ...], stream: Any, **arguments: Any) -> None:
+        """As `Kernels.launch`."""
+        import cupy
+
+        start, end = cupy.cuda.Event(), cupy.cuda.Event()
+        start.record(stream)
+        self.plain.launch(name, grid, stream, **arguments)
+        end.record(stream)
+        self._events.append((name, start, end))
+
+    def take_times(self) -> dict[str, float]:
+        """Median time of each kernel since the last call, ms; to be called when the stream is done."""
+        import cupy
+
+        times: dict[str, list[float]] = {}
+        for name, start, end in self._events:
+            times.setdefault(name, []).append(cupy.cuda.get_elapsed_time(start, end))
+        self._events = []
+        return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def copy_bandwidth(n_byte: int, repeats: int = 10) -> float:
+    """Bytes per second that a copy within device memory reads and writes together."""
+    import cupy
+    from cupy.cuda import runtime
+
+    stream = cupy.cuda.Stream(non_blocking=True)
+    source, target = cupy.zeros(n_byte, np.uint8), cupy.empty(n_byte, np.uint8)
+    cupy.cuda.Device().synchronize()
+
+    def copy() -> None:
+        runtime.memcpyAsync(
+            target.data.ptr, source.data.ptr, n_byte, runtime.memcpyDeviceToDevice, stream.ptr
+        )
+
+    return rate(2 * n_byte, median_ms(stream, copy, repeats))
+
+
+def bus_bandwidth(host: NDArray[np.uint8], repeats: int = 10) -> tuple[float, float]:
+    """Bytes per second from page-locked memory to the device, and back into it; *host* is not changed."""
+    import cupy
+    from cupy.cuda import runtime
+
+    stream = cupy.cuda.Stream(non_blocking=True)
+    there = cupy.empty(host.nbytes, np.uint8)
+
+    def up() -> None:
+        runtime.memcpyAsync(
+            there.data.ptr, host.ctypes.data, host.nbytes, runtime.memcpyHostToDevice, stream.ptr
+        )
+
+    def down() -> None:
+        runtime.memcpyAsync(
+            host.ctypes.data, there.data.ptr, host.nbytes, runtime.memcpyDeviceToHost, stream.ptr
+        )
+
+    return tuple(rate(host.nbytes, median_ms(stream, work, repeats)) for work in (up, down))  # type: ignore[return-value]
+
+
+class DeviceSearch:
+    """The peak search of one batch that stays on the device, to be timed again and again.
+
+    Parameters
+    ----------
+    tables
+        Of the rings of all its frames.
+    sizes
+        Of the buffers.
+    options, rules
+        Of the search; saturation is not looked at.
+    n_frame
+        Frames of the batch.
+    """
+
+    def __init__(
+        self, tables: Tables, sizes: Sizes, options: PeakOptions, rules: Rules, n_frame: int
+    ) -> None:
+        import cupy
+
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.n_frame = n_frame
+        self._options, self._rules = options, rules
+        self._buffers, self._scratch = BatchBuffers(sizes, n_frame), make_scratch(sizes, n_frame)
+        arrays = {name: cupy.asarray(array) for name, array in tables.arrays().items()}
+        mean, upper = (cupy.empty((n_frame, tables.n_ring), np.float32) for _ in range(2))
+        self._tables = DeviceTables(tables, arrays, mean, upper)
+        cupy.cuda.Device().synchronize()
+
+    def kernels(self, pixel: str, *, has_rules: bool) -> TimedKernels:
+        """The kernels for a type of pixels, with clocks."""
+        named = defines(self._options, lanes_for(self.n_frame), has_rules=has_rules)
+        return TimedKernels(Kernels(FILE, pixel, named))
+
+    def upload(self, frames: Sequence[Frame]) -> None:
+        """Start to copy the images and panels of a batch to the device."""
+        from cupy.cuda import runtime
+
+        assert frames[0].image is not None
+        images = self._buffers.images(0, self.n_frame, frames[0].image.dtype)
+        for frame, place in zip(frames, images, strict=True):
+            image = frame.image
+            assert image is not None
+            runtime.memcpyAsync(
+                place.data.ptr, image.ctypes.data, image.nbytes, runtime.memcpyHostToDevice, self.stream.ptr
+            )
+        detector = frames[0].detector
+        self._buffers.host_panels[0] = np.hstack([detector.corner, detector.fs, detector.ss])
+        self._buffers.host_detector_of[:] = 0
+        self._buffers.host_wavelength[:] = frames[0].wavelength
+        self._buffers.send_panels(1, self.n_frame, self.stream)
+        self._images = images
+
+    def search(self, kernels: Any) -> None:
+        """Start the search of what was uploaded last; *kernels* as from `kernels`, or plain ones."""
+        outcome = self._buffers.outcome_of(0, self.n_frame)
+        search(
+            kernels, lanes_for(self.n_frame), self.stream, self._images, self._tables, self._scratch,
+            outcome, self._options, self._rules, None,
+        )  # fmt: skip
+        find_vectors(kernels, self.stream, outcome, self._buffers.panels_of(self.n_frame))
+
+    def download(self) -> None:
+        """Start to copy the results back."""
+        self._buffers.fetch(self.n_frame, self.stream)
+
+    def counts(self) -> tuple[float, float]:
+        """Mean number of candidate pixels and of peaks of the frames whose results were copied back."""
+        self.stream.synchronize()
+        n_candidate, _, n_peak = self._buffers.counts[:, : self.n_frame]
+        return float(n_candidate.mean()), float(n_peak.mean())
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How a backend kept up with batches that were always at hand.
+
+    Attributes
+    ----------
+    n_frame, seconds
+        Frames, and the time from the first upload to the last result.
+    host
+        Seconds of these in which the host put work on the device.
+    waiting
+        Seconds in which it waited for results, and took them.
+    """
+
+    n_frame: int
+    seconds: float
+    host: float
+    waiting: float
+
+
+def flow_through(
+    backend: CudaBackend, batches: Iterable[Sequence[Frame]]
+) -> tuple[Flow, list[list[Found | None]]]:
+    """Send batches through a backend, as many under way as it allows; their results in order.
+
+    The first batches, as many as may be under way, are not timed.
+    """
+    under_way: deque[Any] = deque()
+    found: list[list[Found | None]] = []
+    host = waiting = 0.0
+    n_frame = 0
+    begun = time.perf_counter()
+    for number, frames in enumerate(batches):
+        if number == backend.in_flight:
+            while under_way:
+                found.append(backend.results(under_way.popleft()))
+            host = waiting = 0.0
+            begun = time.perf_counter()
+            n_frame = 0
+        if len(under_way) == backend.in_flight:
+            before = time.perf_counter()
+            found.append(backend.results(under_way.popleft()))
+            waiting += time.perf_counter() - before
+        before = time.perf_counter()
+        batch = backend.upload(frames)
+        backend.find_peaks(batch)
+        backend.index(batch)
+        host += time.perf_counter() - before
+        under_way.append(batch)
+        n_frame += len(frames)
+    before = time.perf_counter()
+    while under_way:
+        found.append(backend.results(under_way.popleft()))
+    end = time.perf_counter()
+    return Flow(n_frame, end - begun, host, waiting + end - before), found

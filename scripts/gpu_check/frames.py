@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames to measure with: photon background that falls off from the beam, and spots; made quickly."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from gpu_check.cases import run_options
+from gpu_check.plan import ALL, BLANK
+from gpuidx.geometry import parse_geometry
+from gpuidx.geometry.detector import Geometry
+from gpuidx.geometry.masks import Masks
+from gpuidx.model import Frame
+from gpuidx.options import Options, PeakOptions
+from gpuidx.simulation.background import PoissonImage
+from gpuidx.simulation.detector import default_geometry
+from gpuidx.units import wavelength_of_energy
+
+PEAK_OPTIONS = PeakOptions(peaks="peakfinder8", threshold=12.0, min_snr=5.0, local_bg_radius=3)
+PHOTON_ENERGY, CLEN = 9500.0, 0.1
+DISTINCT = 4
+N_SPOT, SPOT_SIDE = 100, 7
+LOW, HIGH = 1.0, 4.0
+"""Photons of the background at the edge and at the beam."""
+
+HIT_EVERY = 5
+
+
+class Scene:
+    """Four panels about the beam, gpuidx's simulated detector; *side* pixels along a side.
+
+    Attributes
+    ----------
+    geometry, masks
+        Of a run.
+    """
+
+    def __init__(self, side: int) -> None:
+        self.geometry: Geometry = parse_geometry(default_geometry(side), "gpu-check.geom")
+        self.masks = Masks(self.geometry, math.inf, False)
+
+    def frame(self, image: np.ndarray) -> Frame:
+        """A frame with this image."""
+        return Frame(
+            serial=1, filename="gpu-check", event="//", image=image,
+            wavelength=wavelength_of_energy(PHOTON_ENERGY), photon_energy=PHOTON_ENERGY,
+            detector=self.geometry.detector(CLEN),
+        )  # fmt: skip
+
+
+class Images(Scene):
+    """Some blanks and some hits, as counts of photons.
+
+    Attributes
+    ----------
+    blanks, hits : list of (ss, fs) int32
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__(side)
+        rng = np.random.default_rng(side)
+        along = np.arange(side, dtype=np.float32) - np.float32(side / 2)
+        share = along**2 / np.float32(2 * (0.35 * side / 2) ** 2)
+        mean = LOW + (HIGH - LOW) * np.exp(-(share[:, None] + share))
+        background = PoissonImage(mean.astype(np.float32))
+        self.blanks = [background.draw(rng) for _ in range(DISTINCT)]
+        self.hits = [_with_spots(blank, rng) for blank in self.blanks]
+
+    def image(self, content: str, slot: int) -> np.ndarray:
+        """What the frame in a slot of the ring shows."""
+        is_hit = content == ALL or (content != BLANK and slot % HIT_EVERY == 0)
+        return (self.hits if is_hit else self.blanks)[slot // HIT_EVERY % DISTINCT]
+
+
+def _with_spots(blank: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    image = blank.copy()
+    along = np.arange(SPOT_SIDE) - SPOT_SIDE // 2
+    shape = np.exp(-(along[:, None] ** 2 + along**2) / 1.6)
+    for _ in range(N_SPOT):
+        ss, fs = rng.integers(0, np.array(image.shape) - SPOT_SIDE)
+        image[ss : ss + SPOT_SIDE, fs : fs + SPOT_SIDE] += rng.poisson(rng.uniform(15, 400) * shape).astype(
+            np.int32
+        )
+    return image
+
+
+def backend_options(n_frame: int) -> Options:
+    """Options of a backend for batches of *n_frame*."""
+    return run_options(PEAK_OPTIONS, gpu_batch=n_frame)
+
+
+class Ring:
+    """Page-locked memory of the host, cut into slots for images.
+
+    Attributes
+    ----------
+    memory : (byte,) uint8
+    note
+        Why it is not page-locked; empty if it is.
+    """
+
+    def __init__(self, n_byte: int) -> None:
+        from cupy.cuda import runtime
+
+        self.memory = np.zeros(n_byte, np.uint8)
+        self.note = ""
+        try:
+            runtime.hostRegister(self.memory.ctypes.data, n_byte, 0)
+        except RuntimeError as error:
+            self.note = f"the ring is not page-locked: {error}"
+
+    def frames(self, images: Images, content: str, dtype: str) -> list[Frame]:
+        """Fill the ring with images; one frame a slot, at least one."""
+        shape = images.geometry.slab_shape
+        size = shape[0] * shape[1] * np.dtype(dtype).itemsize
+        slots = self.memory[: len(self.memory) // size * size].reshape(-1, size)
+        one = images.frame(images.blanks[0])
+        frames = []
+        for number, slot in enumerate(slots[:160]):
+            place = slot.view(dtype).reshape(shape)
+            place[...] = images.image(content, number)
+            frames.append(replace(one, image=place))
+        return frames
+
+    def close(self) -> None:
+        """Give the pages back."""
+        from cupy.cuda import runtime
+
+        if not self.note:
+            runtime.hostUnregister(self.memory.ctypes.data)
+
+
+def batch_of(frames: list[Frame], n_frame: int, number: int) -> list[Frame]:
+    """Batch *number*: the next *n_frame* slots of the ring, round and round."""
+    return [frames[(number * n_frame + i) % len(frames)] for i in range(n_frame)]

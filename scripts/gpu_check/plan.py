@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How much is checked and measured: whole, quick, or just enough to show that every part works."""
+
+from dataclasses import dataclass, field
+from itertools import product
+
+BLANK, SOME, ALL = "blank", "20 % hits", "all hits"
+CONTENTS = (BLANK, SOME, ALL)
+NAMED_SIDES = {1024: "1M", 2048: "4M", 3072: "9M", 4096: "16M"}
+
+
+def size_name(side: int) -> str:
+    """1M for 1024 pixels along a side, and so on."""
+    return NAMED_SIDES.get(side, f"{side}x{side}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One measured case: pixels along a side, type of pixels, what the frames show, frames of a batch."""
+
+    side: int
+    dtype: str
+    content: str
+    n_frame: int
+
+    @property
+    def name(self) -> str:
+        """Such as ``4M u2 all hits x32``."""
+        return f"{size_name(self.side)} {self.dtype} {self.content} x{self.n_frame}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is done.
+
+    Attributes
+    ----------
+    seconds
+        For everything; parts that come late are cut.
+    small, large
+        Cases of the peak search's tests that are compared.
+    groups
+        Further comparisons, by their names in `cases.GROUPS`.
+    sanitizer_seconds, sanitizer_groups
+        For each tool of compute-sanitizer; what it sees, by the names in `groups`, ``small`` for small cases.
+    main_side
+        Size of the frames of verdict, start-up and latency.
+    configs
+        Measured cases, the most important first.
+    ring_bytes, copy_bytes
+        Of the page-locked ring, and of the copies that bandwidth is measured by.
+    repeats
+        Of each timed piece of work.
+    flow_frames
+        Frames at least of each measurement of the whole path.
+    latency_frames
+        Frames of the measurement of latency.
+    """
+
+    seconds: float = 465.0
+    small: range = range(60)
+    large: range = range(6)
+    groups: tuple[str, ...] = ("types", "positions", "saturation", "fast", "candidates", "queue")
+    sanitizer_seconds: float = 45.0
+    sanitizer_groups: tuple[str, ...] = ("types", "positions", "fast", "small")
+    main_side: int = 2048
+    configs: tuple[Config, ...] = field(default_factory=lambda: tuple(all_configs()))
+    ring_bytes: int = 1 << 30
+    copy_bytes: int = 1 << 30
+    repeats: int = 10
+    flow_frames: int = 512
+    latency_frames: int = 400
+
+
+def all_configs() -> list[Config]:
+    """4M in full; of the other sizes a part; the goal's case first."""
+    main = [Config(2048, d, c, n) for d, c, n in product(("u2", "i4", "f4"), CONTENTS, (32, 8, 1, 128))]
+    others = [
+        Config(side, dtype, content, n)
+        for side, batches in ((4096, (32, 8)), (1024, (32, 128, 8, 1)), (3072, (32,)))
+        for dtype, content, n in product(("u2", "i4"), CONTENTS, batches)
+    ]
+    # one frame is a hit or none
+    return [config for config in main + others if not (config.n_frame == 1 and config.content == SOME)]
+
+
+FULL = Plan()
+
+QUICK = Plan(
+    seconds=150.0,
+    small=range(12),
+    large=range(2),
+    sanitizer_seconds=30.0,
+    configs=tuple(c for c in all_configs() if c.side == 2048 and c.dtype == "u2" and c.n_frame in (32, 1)),
+    flow_frames=256,
+    latency_frames=100,
+)
+
+TINY = Plan(
+    seconds=300.0,
+    small=range(0),
+    large=range(0),
+    groups=("types", "positions", "candidates"),
+    sanitizer_seconds=200.0,
+    sanitizer_groups=("types",),
+    main_side=128,
+    configs=(Config(128, "u2", ALL, 32), Config(64, "i4", BLANK, 1)),
+    ring_bytes=1 << 19,
+    copy_bytes=1 << 16,
+    repeats=2,
+    flow_frames=16,
+    latency_frames=5,
+)
+"""Proves that the script works, on a device that is only pretended; its figures mean nothing."""
