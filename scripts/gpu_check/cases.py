@@ -57,6 +57,13 @@ class Run:
     has_over: bool = False
 
 
+def for_cpu(frame: Frame) -> Frame:
+    """The frame with its pixels as the CPU's search takes them: bytes become two."""
+    kind = frame.image.dtype.str[1:]
+    wider = {"u1": "u2", "i1": "i2"}.get(kind, kind)
+    return frame if kind in PIXEL_TYPES else replace(frame, image=frame.image.astype(wider))
+
+
 def run_options(peak: PeakOptions, **more: object) -> Options:
     """Options of a run with these options of the peak search."""
     given = {
@@ -192,7 +199,7 @@ def _queue() -> Run:
     """A peak of more pixels than a thread can hold."""
     geometry = _one_panel(256)
     large = _as(_counts(geometry, 79), "u2")
-    large[100:140, 100:140] = 3000
+    large[30:70, 30:70] = 3000
     frames = [_frame(geometry, large), _frame(geometry, _as(_counts(geometry, 80), "u2"))]
     options = _options(min_snr=1.0, max_pix_count=5000)
     return Run("too large a peak", geometry, options, FixedMasks(geometry), [frames], has_over=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gpu_check.cases import Run, all_runs, run_options
+from gpu_check.cases import Run, all_runs, for_cpu, run_options
 from gpu_check.plan import Plan
 from gpu_check.report import Report
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
@@ -68,7 +68,7 @@ def check_run(run: Run, tally: Tally, device: int) -> None:
         for number, frames in enumerate(run.batches):
             for frame in frames:
                 if id(frame) not in expected:
-                    expected[id(frame)] = finder.find(frame)
+                    expected[id(frame)] = finder.find(for_cpu(frame))
             wanted = [expected[id(frame)] for frame in frames]
             _check_batch(backend, frames, wanted, f"{run.name}, batch {number}", run.has_over, tally)
     finally:
