@@ -16,6 +16,9 @@ from gpuidx.geometry.detector import Detector
 PIXEL_TYPES = ("u2", "i2", "u4", "i4", "f4")
 """dtypes that kernels are made for; decoders convert u1 to u2, i1 to i2, and i8, u8, f8 to f4."""
 
+BYTE_TYPES = ("u1", "i1")
+"""dtypes that devices take too, as they were sent: half as much has to go over the bus."""
+
 PADDING = b"\xc1"
 """Up to 15 such bytes may stand in front of a message, so that its pixels are aligned in memory.
 
@@ -83,7 +86,8 @@ class Frame:
     serial, filename, event
         As in `Message`.
     image : (ss, fs)
-        The slab: all panels in one array, C-contiguous, writable, dtype one of `PIXEL_TYPES`.
+        The slab: all panels in one array, C-contiguous, writable, dtype one of `PIXEL_TYPES`; on the way
+        to a device and back also one of `BYTE_TYPES`.
         A pixel that is bad in this frame only, and not by its value alone, is NaN (dtype f4 then).
         None with ``--no-image-data``.
     wavelength

@@ -18,6 +18,7 @@ from gpuidx import peaks as peak_lists
 from gpuidx.backends import choose_backend
 from gpuidx.cell import UnitCell
 from gpuidx.formats import Decoder
+from gpuidx.formats.frame import widened
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.indexing.lattices import Acceptance
@@ -109,7 +110,7 @@ class Pipeline:
         """
         with self.clock("search and trials"):
             if found is None:
-                (found,) = self.search([frame])
+                (found,) = self.search([widened(frame)])
             elif found.candidates is None:
                 (found,) = self.search([dataclasses.replace(frame, peaks=found.peaks)])
         result = self.finish(frame, found)
@@ -123,7 +124,7 @@ class Pipeline:
         """
         frame = self.decoder.decode(message, room)
         if frame.peaks is not None and self.options.revalidate:
-            return peak_lists.validated(frame, self.geometry, self.options, self.masks)
+            return peak_lists.validated(widened(frame), self.geometry, self.options, self.masks)
         return frame
 
     def search(self, frames: Sequence[Frame]) -> list[Found]:
@@ -142,7 +143,7 @@ class Pipeline:
                 else ()
             )
         with self.clock("integrate"):
-            crystals = self.integrator.measure(frame, crystals)
+            crystals = self.integrator.measure(widened(frame), crystals) if crystals else ()
         inv_d = peak_lists.one_over_d(found.peaks, frame)
         return Result(
             frame=frame,

@@ -8,7 +8,7 @@ from formats.making_files import files_decoder, write
 
 from gpuidx import handover
 from gpuidx.geometry import parse_geometry
-from gpuidx.model import PIXEL_TYPES, Candidate, Found, Message, PeakList
+from gpuidx.model import BYTE_TYPES, PIXEL_TYPES, Candidate, Found, Message, PeakList
 
 PLAIN = parse_geometry(GEOMETRY.replace("{extra}", ""), "test.geom")
 RNG = np.random.default_rng(3)
@@ -77,7 +77,7 @@ def test_more_than_there_is_room_for_is_not_written(n_peak, n_candidate):
     assert bytes(place) == b"x" * len(place)
 
 
-@pytest.mark.parametrize("kind", PIXEL_TYPES)
+@pytest.mark.parametrize("kind", [*PIXEL_TYPES, *BYTE_TYPES])
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("size", ["fitting", "wider"])
 def test_every_image_reaches_the_device_bit_for_bit(kind, order, size):

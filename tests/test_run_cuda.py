@@ -15,8 +15,8 @@ emulator.need("g++", "cupy")
 
 N_FRAME = 10
 
-LATER = 37
-"""Kernels after which a device fails: those of the warm-up, six for each type of pixels, and of a batch."""
+LATER = 13
+"""Kernels after which a device fails: six of the warm-up, six of the first batch, one of the second."""
 
 
 def through(folder: Path, *words: str, n_frame: int = N_FRAME, **device) -> Done:
@@ -54,8 +54,8 @@ def test_a_device_gives_the_stream_that_the_cpu_gives(tmp_path: Path, of_cpu: Do
 
 def test_a_device_lost_in_mid_run_is_replaced(tmp_path: Path, of_cpu: Done) -> None:
     done = through(
-        tmp_path / "lost", "--backend=cuda", "--gpu-batch=2", lose_after=LATER, lose_once=str(tmp_path / "once"),
-        order="eager",
+        tmp_path / "lost", "--backend=cuda", "--gpu-batch=2", lose_after=LATER,
+        lose_once=str(tmp_path / "once"), order="eager",
     )  # fmt: skip
     assert (tmp_path / "once").exists()
     assert "1  device processes replaced" in done.log

@@ -11,7 +11,7 @@ from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.formats.messages import MsgPackDecoder
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
-from gpuidx.model import PADDING, Frame, Message
+from gpuidx.model import BYTE_TYPES, PADDING, PIXEL_TYPES, Frame, Message
 from gpuidx.options import Options
 
 __all__ = ["Decoder", "detect"]
@@ -93,7 +93,8 @@ class Decoder:
         message
             What came.
         room
-            Where the image shall lie, if it fits, unless it can stay in the message.
+            Where the image shall lie for a device, if it fits, unless it can stay in the message; single
+            bytes stay what they are then (see `gpuidx.formats.frame.widened`).
 
         Raises
         ------
@@ -101,6 +102,7 @@ class Decoder:
             If the frame cannot be used; says the key, what was found and what is expected.
         """
         self._buffers.room = room
+        self._buffers.types = PIXEL_TYPES if room is None else (*PIXEL_TYPES, *BYTE_TYPES)
         if not message.data:
             return self._files.decode(message)
         message = without_padding(message)

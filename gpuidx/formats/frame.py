@@ -7,6 +7,7 @@ C-contiguous, of the right width) stays where it is; any other is copied once.
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
 from gpuidx.geometry import DataArray
-from gpuidx.model import PIXEL_TYPES
+from gpuidx.model import BYTE_TYPES, PIXEL_TYPES, Frame
 
 PIXEL_OF = {
     "u1": "u2", "i1": "i2", "u2": "u2", "i2": "i2", "u4": "u4", "i4": "i4",
@@ -47,10 +48,13 @@ class Buffers:
     ----------
     room
         Memory that the next slab shall lie in if it fits, aligned as it is; used once.
+    types
+        dtypes that a slab may have; all else is converted.
     """
 
     def __init__(self, arrays: Sequence[DataArray] = ()) -> None:
         self.room: memoryview | None = None
+        self.types: tuple[str, ...] = PIXEL_TYPES
         self._arrays = tuple(arrays)
         self._kept: dict[tuple[tuple[int, ...], str], list[NDArray[Any]]] = {}
 
@@ -113,9 +117,10 @@ def slab(
     if len(arrays) == 1:
         place, array = arrays[0]
         image = array[: shape[0]]
-        if place.row == 0 and image.shape == shape and _usable(image):
+        if place.row == 0 and image.shape == shape and _usable(image, buffers.types):
             return image
-    kinds = {PIXEL_OF[array.dtype.str[1:]] for _, array in arrays}
+    names = {array.dtype.str[1:] for _, array in arrays}
+    kinds = {name if name in buffers.types else PIXEL_OF[name] for name in names}
     image = buffers.get(shape, kinds.pop() if len(kinds) == 1 else "f4")
     with np.errstate(over="ignore", invalid="ignore"):  # too large for f4: infinite, so bad
         for place, array in arrays:
@@ -124,15 +129,23 @@ def slab(
     return image
 
 
-def _usable(image: NDArray[Any]) -> bool:
+def _usable(image: NDArray[Any], types: Sequence[str]) -> bool:
     flags = image.flags
     return (
         image.dtype.isnative
-        and image.dtype.str[1:] in PIXEL_TYPES
+        and image.dtype.str[1:] in types
         and flags.c_contiguous
         and flags.aligned
         and flags.writeable
     )
+
+
+def widened(frame: Frame) -> Frame:
+    """The frame as the CPU wants it: single bytes become two."""
+    image = frame.image
+    if image is None or image.dtype.str[1:] not in BYTE_TYPES:
+        return frame
+    return replace(frame, image=image.astype(PIXEL_OF[image.dtype.str[1:]]))
 
 
 def without_bad(image: NDArray[Any], bad: NDArray[np.bool_] | None, buffers: Buffers) -> NDArray[Any]:

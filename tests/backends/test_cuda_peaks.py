@@ -152,10 +152,7 @@ def test_a_batch_costs_no_memory_and_one_wait(device) -> None:
 def test_frames_are_taken_straight_from_page_locked_memory(device) -> None:
     """What changes in the ring before the device has read it is seen: nothing was copied on the way."""
     ring = np.zeros((2, HEIGHT, WIDTH), np.uint16)
-    backend = cuda_backend(GEOMETRY, OPTIONS, FixedMasks(GEOMETRY), gpu_batch=2)
-    with_ring = type(backend)(
-        backend._geometry, backend._options, backend._masks, ring=memoryview(ring).cast("B")
-    )
+    with_ring = make(gpu_batch=2, ring=memoryview(ring).cast("B"))
     ring[0], ring[1] = image_of(1), image_of(2)
     frames = [make_frame(GEOMETRY, image) for image in ring]
     batch = with_ring.upload(frames)
@@ -168,9 +165,8 @@ def test_frames_are_taken_straight_from_page_locked_memory(device) -> None:
 
 def test_memory_that_cannot_be_page_locked_only_costs_time() -> None:
     ring = np.zeros((2, HEIGHT, WIDTH), np.uint16)
-    first = make(gpu_batch=2)
     cupy.cuda.runtime.hostRegister(ring.ctypes.data, ring.nbytes, 0)
-    backend = type(first)(first._geometry, first._options, first._masks, ring=memoryview(ring).cast("B"))
+    backend = make(gpu_batch=2, ring=memoryview(ring).cast("B"))
     ring[0] = image_of(1)
     frames = [make_frame(GEOMETRY, ring[0])]
     assert assert_same(search_batch(backend, frames), frames) > 5
@@ -348,7 +344,7 @@ def test_everything_is_compiled_before_the_first_frame(device, monkeypatch) -> N
             super().__init__(*args)
 
     monkeypatch.setattr(backend_module, "Kernels", Counted)
-    backend = make(gpu_batch=9, pixel_types=("u2", "f4"))
+    backend = make(gpu_batch=9, compile_for=("u2", "f4"))
     assert len(made) == 4
     for n in (1, 9):
         search_batch(backend, [*frames_of(n - 1), *frames_of(1, "f4")])

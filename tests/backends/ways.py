@@ -3,7 +3,6 @@
 
 from collections.abc import Callable
 from dataclasses import fields, replace
-from unittest.mock import patch
 
 import emulator
 from emulator import pretended_cuda
@@ -28,14 +27,13 @@ def all_options(options: PeakOptions) -> Options:
     return Options(**run, zmq_request="next", **given)
 
 
-def cuda_backend(geometry: Geometry, options: PeakOptions, masks, pixel_types=(), **more):
-    """A backend on the pretended device; compiles nothing ahead but *pixel_types*."""
+def cuda_backend(geometry: Geometry, options: PeakOptions, masks, compile_for=(), ring=None, **more):
+    """A backend on the pretended device; compiles nothing ahead but for the types *compile_for*."""
     emulator.need("g++", "cupy")
-    from gpuidx.backends.cuda import backend
+    from gpuidx.backends.cuda.backend import CudaBackend
 
-    with patch.object(backend, "PIXEL_TYPES", pixel_types):
-        run = options if isinstance(options, Options) else all_options(options)
-        return backend.CudaBackend(geometry, replace(run, **more), masks)
+    run = options if isinstance(options, Options) else all_options(options)
+    return CudaBackend(geometry, replace(run, **more), masks, compile_for=compile_for, ring=ring)
 
 
 def search_batch(backend, frames):

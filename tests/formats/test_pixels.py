@@ -20,10 +20,10 @@ from formats.making import (
 )
 from numpy.testing import assert_array_equal
 
-from gpuidx.formats.frame import PIXEL_OF
+from gpuidx.formats.frame import PIXEL_OF, widened
 from gpuidx.geometry import parse_geometry
 from gpuidx.geometry.masks import Masks
-from gpuidx.model import PADDING, Message
+from gpuidx.model import BYTE_TYPES, PADDING, Message
 from gpuidx.sources.parts import put
 
 GOOD = pack(fields())
@@ -151,3 +151,17 @@ def test_pixels_flagged_on_one_panel_become_nan_and_the_message_stays_as_it_was(
 def test_without_such_flags_the_pixels_stay_as_they_are():
     masks = Masks(parse_geometry(GEOMETRY.replace("{extra}", "flag_equal = 10"), "test.geom"))
     assert image_of(decode(GOOD, decoder(masks=masks))).dtype == np.int32
+
+
+@pytest.mark.parametrize("kind", BYTE_TYPES)
+def test_single_bytes_stay_for_a_device_and_are_widened_for_the_cpu(kind):
+    image = IMAGE.astype(kind)
+    data = pack(fields(image))
+    assert decode(data).image.dtype == np.dtype(kind[0] + "2")
+    message = Message(serial=1, filename="a", event="//1", data=memoryview(bytearray(data)))
+    kept = decoder().decode(message, memoryview(bytearray(4096)))
+    assert kept.image.dtype == np.dtype(kind)
+    wide = widened(kept)
+    assert wide.image.dtype == np.dtype(kind[0] + "2")
+    assert_array_equal(wide.image, image)
+    assert widened(wide) is wide

@@ -38,7 +38,7 @@ from gpuidx.backends.values import check_image, float32_rules
 from gpuidx.cell import UnitCell
 from gpuidx.geometry.detector import Detector, Geometry
 from gpuidx.geometry.masks import Masks
-from gpuidx.model import PIXEL_TYPES, Found, Frame, PeakList
+from gpuidx.model import BYTE_TYPES, PIXEL_TYPES, Found, Frame, PeakList
 from gpuidx.options import Options
 
 KEPT_TABLES = 2
@@ -47,8 +47,8 @@ KEPT_TABLES = 2
 IN_FLIGHT = 2
 """Batches under way: one is copied while the other is searched."""
 
-TYPES = ("u1", "i1", *PIXEL_TYPES)
-"""dtypes of images; single bytes need not be widened for a device."""
+TYPES = (*PIXEL_TYPES, *BYTE_TYPES)
+"""dtypes of images."""
 
 _NONE = PeakList(fs=np.empty(0), ss=np.empty(0), panel=np.empty(0, np.int32), intensity=np.empty(0))
 
@@ -102,7 +102,7 @@ class CudaBatch:
 class CudaBackend:
     """`backends.contract.DeviceBackend` on one CUDA device; belongs to the thread that made it.
 
-    Every kernel is compiled and run once before this returns, so that no frame waits for that.
+    All kernels are compiled before this returns, so that no frame waits for that.
 
     Parameters
     ----------
@@ -115,6 +115,8 @@ class CudaBackend:
     ring
         Memory that images will lie in; page-locked here, so that they are copied without the CPU.  Images
         elsewhere are taken too.
+    compile_for
+        dtypes of images whose kernels are compiled at once; those of others when they are first needed.
 
     Attributes
     ----------
@@ -142,6 +144,7 @@ class CudaBackend:
         *,
         device: int = 0,
         ring: memoryview | None = None,
+        compile_for: Sequence[str] = TYPES,
     ) -> None:
         import cupy
 
@@ -166,22 +169,31 @@ class CudaBackend:
         self._free = [BatchBuffers(sizes, self.batch_size) for _ in range(self.in_flight)]
         self._device.synchronize()  # what was cleared was so on the default stream
         self._ring: NDArray[np.uint8] | None = None
-        if options.peaks == "peakfinder8":
-            self._warm_up()
+        if options.peaks == "peakfinder8" and compile_for:
+            self._warm_up(compile_for)
         if ring is not None:
             self._lock_pages(np.frombuffer(ring, np.uint8))
 
-    def _warm_up(self) -> None:
-        """Compile every kernel and run it on an empty frame of each type of pixels."""
-        position = self._geometry.detector(_some_clen(self._geometry))
-        for kind in PIXEL_TYPES:
-            image = np.zeros(self._geometry.slab_shape, kind)
-            blank = Frame(serial=0, filename="", event="", image=image, wavelength=1.0, photon_energy=1.0,
-                          detector=position)  # fmt: skip
-            for n_frame in {lanes_for(n): n for n in (self.batch_size, 1)}.values():
-                batch = self.upload([blank] * n_frame)
-                self.find_peaks(batch)
-                self.results(batch)
+    def _warm_up(self, types: Sequence[str]) -> None:
+        """Compile the kernels for some types of pixels, and search a blank frame.
+
+        That makes the tables of the run too, if the detector does not move.
+        """
+        for pixel in types:
+            for n_frame in (self.batch_size, 1):
+                self._kernels_for(pixel, lanes_for(n_frame)).compile()
+        blank = Frame(
+            serial=0,
+            filename="",
+            event="",
+            image=np.zeros(self._geometry.slab_shape, types[0]),
+            wavelength=1.0,
+            photon_energy=1.0,
+            detector=self._geometry.detector(_some_clen(self._geometry)),
+        )
+        batch = self.upload([blank])
+        self.find_peaks(batch)
+        self.results(batch)
 
     def _lock_pages(self, ring: NDArray[np.uint8]) -> None:
         from cupy.cuda import runtime
@@ -297,7 +309,8 @@ class CudaBackend:
             return
         self._work.wait_event(batch.uploaded)
         for part in batch.parts:
-            kernels, lanes = self._kernels_for(part)
+            lanes = lanes_for(part.end - part.first)
+            kernels = self._kernels_for(part.images.dtype.str[1:], lanes)
             outcome = batch.buffers.outcome_of(part.first, part.end)
             search(
                 kernels, lanes, self._work, part.images, part.tables, self._scratch, outcome, self._options,
@@ -311,12 +324,11 @@ class CudaBackend:
         batch.buffers.fetch(n_frame, self._down)
         batch.fetched = self._down.record()
 
-    def _kernels_for(self, part: Part) -> tuple[Kernels, int]:
-        pixel, lanes = part.images.dtype.str[1:], lanes_for(part.end - part.first)
+    def _kernels_for(self, pixel: str, lanes: int) -> Kernels:
         if (pixel, lanes) not in self._kernels:
             named = defines(self._options, lanes, has_rules=_has_rules(self._masks))
             self._kernels[pixel, lanes] = Kernels(FILE, pixel, named)
-        return self._kernels[pixel, lanes], lanes
+        return self._kernels[pixel, lanes]
 
     def index(self, batch: CudaBatch) -> None:
         """Leave the trials to the CPU: candidates of the results are None."""
