@@ -25,7 +25,7 @@ def describe(report: Report, device: int) -> bool:
         "python": platform.python_version(), "machine": platform.machine(), "kernel": platform.release(),
         "cores": os.cpu_count(), "usable_cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0],
     }  # fmt: skip
-    report.data["environment"] = {"host": host, "cuda": asdict(found), "nvidia_smi": _nvidia_smi(device)}
+    report.data["environment"] = {"host": host, "cuda": asdict(found), "nvidia_smi": nvidia_smi(device)}
     if report.pretended:
         report.line(PRETENDED)
     report.line(f"driver {found.driver}; {found.cupy}; runtime {found.runtime}; NVRTC {found.nvrtc}")
@@ -43,7 +43,7 @@ def describe(report: Report, device: int) -> bool:
     return True
 
 
-def _nvidia_smi(device: int) -> dict[str, str]:
+def nvidia_smi(device: int) -> dict[str, str]:
     """What nvidia-smi tells of the device's state; empty without it."""
     command = ["nvidia-smi", f"--id={device}", f"--query-gpu={QUERY}", "--format=csv,noheader"]
     try:

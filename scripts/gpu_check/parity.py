@@ -61,7 +61,8 @@ def check_all(report: Report, plan: Plan, device: int) -> None:
 def check_run(run: Run, tally: Tally, device: int) -> None:
     """Compare the batches of a run; differences go to the tally."""
     options = run_options(run.options, gpu_batch=max(map(len, run.batches)))
-    backend = CudaBackend(run.geometry, options, run.masks, None, device=device)
+    types = dict.fromkeys(frame.image.dtype.str[1:] for frames in run.batches for frame in frames)
+    backend = CudaBackend(run.geometry, options, run.masks, None, device=device, compile_for=tuple(types))
     finder = PeakFinder(run.geometry, run.options, run.masks)
     expected: dict[int, PeakList] = {}
     try:

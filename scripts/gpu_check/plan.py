@@ -55,6 +55,8 @@ class Plan:
         Frames at least of each measurement of the whole path.
     latency_frames
         Frames of the measurement of latency.
+    start_types
+        Pixel types whose kernels are compiled at start-up; all, as a run does, or one.
     """
 
     seconds: float = 465.0
@@ -68,8 +70,9 @@ class Plan:
     ring_bytes: int = 1 << 30
     copy_bytes: int = 1 << 30
     repeats: int = 10
-    flow_frames: int = 512
+    flow_frames: int = 1024
     latency_frames: int = 400
+    start_types: str = "all"
 
 
 def all_configs() -> list[Config]:
@@ -110,5 +113,6 @@ TINY = Plan(
     repeats=2,
     flow_frames=16,
     latency_frames=5,
+    start_types="u2",
 )
 """Proves that the script works, on a device that is only pretended; its figures mean nothing."""

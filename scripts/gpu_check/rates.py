@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from gpu_check.environment import nvidia_smi
 from gpu_check.frames import PEAK_OPTIONS, Images, Ring, backend_options, batch_of
 from gpu_check.parity import first_difference
 from gpu_check.plan import Config, Plan, size_name
@@ -139,7 +140,8 @@ class Bench:
     def _whole(self, config: Config, frames: list[Frame]) -> dict[str, Any]:
         """From the ring to peaks on the host, two batches under way; the first peaks against the CPU's."""
         geometry, masks = self.images.geometry, self.images.masks
-        backend = CudaBackend(geometry, backend_options(config.n_frame), masks, None, device=self.device)
+        options, types = backend_options(config.n_frame), (config.dtype,)
+        backend = CudaBackend(geometry, options, masks, None, device=self.device, compile_for=types)
         try:
             n_batch = backend.in_flight + max(4, -(-self.plan.flow_frames // config.n_frame))
             flow, found = flow_through(backend, (batch_of(frames, config.n_frame, k) for k in range(n_batch)))
@@ -184,6 +186,7 @@ def measure_all(report: Report, plan: Plan, device: int) -> None:
     finally:
         bench.ring.close()
     report.data["rates_left_out"] = left_out
+    report.data["nvidia_smi_after"] = nvidia_smi(device)
     if left_out:
         report.line(f"left out for time: {len(left_out)} cases, from {left_out[0]} on")
 

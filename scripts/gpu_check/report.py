@@ -53,7 +53,8 @@ class Report:
     def title(self, text: str) -> None:
         """Begin a part."""
         self.line()
-        self.line(f"== {text} [{self.spent:.0f} s]")
+        mark = " (PRETENDED DEVICE)" if self.pretended else ""
+        self.line(f"== {text}{mark} [{self.spent:.0f} s]")
 
     def line(self, text: str = "") -> None:
         """Print a line and keep it."""

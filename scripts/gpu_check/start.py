@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Start-up to the first result and latency of single frames, each in a process of its own.
 
-As a program: ``python -m gpu_check.start STARTED IMAGES SIDE N_LATENCY DEVICE``; prints times as JSON.
+As a program: ``python -m gpu_check.start STARTED IMAGES SIDE N_LATENCY DEVICE TYPES``; prints times as JSON.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 from gpu_check.plan import Plan
 from gpu_check.report import Report
 
-BATCH = 32
+BATCH, RING_FRAMES = 32, 64
 LIMIT = 150.0
 
 
@@ -33,7 +33,7 @@ def measure_all(report: Report, plan: Plan, device: int) -> None:
         results = report.data["start"] = {}
         cold, kept = str(Path(name) / "cache"), "cache of kernels"
         for what, n_frame in ((f"empty {kept}", 0), (f"filled {kept}", plan.latency_frames)):
-            words = [str(images), str(plan.main_side), str(n_frame), str(device)]
+            words = [str(images), str(plan.main_side), str(n_frame), str(device), plan.start_types]
             results[what] = _child(words, os.environ | {"CUPY_CACHE_DIR": cold}, min(LIMIT, report.left - 10))
             report.line(f"{what}: {_in_words(results[what])}")
 
@@ -58,20 +58,22 @@ def _in_words(times: dict[str, float | str]) -> str:
 
 def main() -> None:
     """What a child does."""
-    started, images, side, n_latency, device = sys.argv[1:]
+    started, images, side, n_latency, device, types = sys.argv[1:]
     import numpy as np
 
     from gpu_check.frames import Scene, backend_options
-    from gpuidx.backends.cuda.backend import CudaBackend
+    from gpuidx.backends.cuda.backend import TYPES, CudaBackend
 
     imported = time.time()
     shown = np.load(images)
-    ring = np.ascontiguousarray(shown)
+    ring = np.zeros((RING_FRAMES, *shown.shape[1:]), shown.dtype)
+    ring[: len(shown)] = shown
     made = Scene(int(side))
-    frames = [made.frame(ring[k]) for k in range(len(ring))]
+    frames = [made.frame(ring[k]) for k in range(len(shown))]
     backend = CudaBackend(
         made.geometry, backend_options(BATCH), made.masks, None,
         device=int(device), ring=memoryview(ring).cast("B"),
+        compile_for=TYPES if types == "all" else (types,),
     )  # fmt: skip
     ready = time.time()
     backend_first = _once(backend, frames[:1])
