@@ -76,6 +76,7 @@ def test_every_part_works_on_a_pretended_device(tmp_path):
     for result in data["rates"]:
         assert set(result["kernels"]) == KERNELS
         assert result["path"]["frames_per_s"] > 0
+        assert result["copied_bytes"] == [result[way]["bytes"] for way in ("upload", "download")]
     assert data["rates"][0]["peaks_a_frame"] > 50
 
 

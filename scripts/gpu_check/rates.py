@@ -116,6 +116,7 @@ class Bench:
         )  # fmt: skip
         traffic, (up, down) = search_traffic(work), transfer(work)
         return {
+            "copied_bytes": on_device.copied(),
             "candidates_a_frame": n_candidate,
             "peaks_a_frame": n_peak,
             "upload": self._stage(upload, up, self.up),

@@ -187,6 +187,13 @@ class DeviceSearch:
         """Start to copy the results back."""
         self._buffers.fetch(self.n_frame, self.stream)
 
+    def copied(self) -> tuple[int, int]:
+        """Bytes of the arrays that `upload` and `download` copy."""
+        own, n = self._buffers, self.n_frame
+        up = (self._images, own.host_panels[:1], own.host_detector_of[:n], own.host_wavelength[:n])
+        down = (own.counts, own.first[:n])
+        return sum(int(array.nbytes) for array in up), sum(array.nbytes for array in down)
+
     def counts(self) -> tuple[float, float]:
         """Mean number of candidate pixels and of peaks of the frames whose results were copied back."""
         self.stream.synchronize()
