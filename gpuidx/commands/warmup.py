@@ -2,11 +2,14 @@
 """``gpuidx warmup``: compile ahead, for an installation or the node type of a cluster."""
 
 import argparse
+import time
 from collections.abc import Sequence
+
+from gpuidx.backends.cuda.detect import probe
 
 
 def main(argv: Sequence[str]) -> int:
-    """Compile everything that a run calls into Numba's cache; gives the exit code."""
+    """Compile everything that a run calls, for the CPU and usable devices; gives the exit code."""
     argparse.ArgumentParser(
         prog="gpuidx warmup",
         description="Compile everything that a run calls, so that no run has to wait for it.",
@@ -14,4 +17,18 @@ def main(argv: Sequence[str]) -> int:
     from gpuidx import warm
 
     print(f"compiled or loaded in {warm.SECONDS:.1f} s")
+    for device in probe().devices:
+        if device.usable:
+            _compile_for(device.number, device.name)
     return 0
+
+
+def _compile_for(number: int, name: str) -> None:
+    from gpuidx.backends.cuda.ahead import compile_ahead
+
+    begun = time.perf_counter()
+    n_variant = compile_ahead(number)
+    seconds = time.perf_counter() - begun
+    print(
+        f"device {number} ({name}): {n_variant} variants of the kernels compiled in {seconds:.1f} s"
+    )

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compiling kernels ahead of a run, into CuPy's cache."""
+
+from gpuidx.backends.cuda.backend import TYPES
+from gpuidx.backends.cuda.kernels import Kernels
+from gpuidx.backends.cuda.peakfinder8 import FEW, FILE, MANY, defines
+from gpuidx.options import PeakOptions
+
+
+def compile_ahead(device: int) -> int:
+    """Compile what runs with the usual options need on a device; gives the number of variants.
+
+    A run with ``--peakfinder8-fast`` or ``--max-pix-count`` above the default compiles its own.
+    """
+    import cupy
+
+    cupy.cuda.Device(device).use()
+    variants = [(p, lanes, rules) for p in TYPES for lanes in (FEW, MANY) for rules in (False, True)]
+    for pixel, lanes, has_rules in variants:
+        Kernels(FILE, pixel, defines(PeakOptions(), lanes, has_rules=has_rules)).compile()
+    return len(variants)
