@@ -45,6 +45,9 @@ SCAN_NEED, SCAN_MOST = (64, 160), (192, 256)
 TURN_NEED, TURN_MOST = (64, 192), (160, 192)
 """Vectors wanted (the lowest level that has them is taken) and used at most; direct, pairs."""
 
+LONGEST_PEAK = 1000.0
+"""Peaks at least as far from the origin are nonsense, Å⁻¹."""
+
 FEWEST_VECTORS = 4
 
 FEWEST_PEAKS = 6
@@ -59,6 +62,9 @@ SCAN_CURVATURE, TURN_CURVATURE = 16.0, 9.0
 TURN_LEAST = 0.2
 """Vectors that fit the anchor worse than this are left out of the turn."""
 
+N_MAXIMA = 2
+"""Angles of each direction and sign that are looked at further."""
+
 DIRECTION_TOLERANCE = (0.25, 0.20, 0.20)
 DIRECTION_RIDGE = 1e-4
 DIRECTION_LENGTH_WEIGHT = 200.0
@@ -72,20 +78,23 @@ INDEX_SIGMA = 0.05
 
 ORIENTATION_TOLERANCE, ORIENTATION_LAST_TOLERANCE = 0.35, 0.30
 ORIENTATION_RIDGE = 1e-6
+ORIENTATION_FEWEST = 3
 ORIENTATION_STEP = 0.05
 ORIENTATION_RANGE = (15.0, 0.7)
 ORIENTATION_GROWTH = 1.7
-"""Least squares of turn and shift: tolerances of |d|, ridge, largest turn in rad; the range of q begins at
-15 / longest axis, with direct vectors at no less than 0.7 of the turn's cycles, and grows by a factor."""
+"""Least squares of turn and shift: tolerances of |d|, ridge, fewest vectors, largest turn in rad; the
+range of q begins at 15 / longest axis, with direct vectors at no less than 0.7 of the turn's cycles, and grows
+by a factor."""
 
 CELL_TOLERANCE = (0.30, 0.25, 0.20)
 CELL_RIDGE = 1e-9
+CELL_FEWEST = 4
 CELL_WEIGHT = 400.0
 CELL_GROW_TOLERANCE = 0.35
 CELL_RANGE = 20.0
 CELL_GROWTH = 1.6
-"""Least squares of the free cell: tolerances, ridge, weight of the strain; the second variant begins with
-range 20 / longest axis."""
+"""Least squares of the free cell: tolerances, ridge, fewest peaks, weight of the strain; the
+second variant begins with range 20 / longest axis."""
 
 SCORE_SIGMAS = (0.12, 0.06, 0.03)
 """Widths of the Gaussian in the likelihood score; each is half of the one before, which the code uses."""

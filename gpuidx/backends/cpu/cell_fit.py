@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.backends.constants import (
+    CELL_FEWEST,
     CELL_GROW_TOLERANCE,
     CELL_GROWTH,
     CELL_RANGE,
@@ -19,7 +20,6 @@ from gpuidx.jit import jit
 from gpuidx.smallmath import solve_in_place
 
 _N_SIGMAS = len(SCORE_SIGMAS)
-_FEWEST = 4
 
 
 @jit
@@ -55,7 +55,7 @@ def cell_step(
         Of the nominal cell, Å⁻².
     """
     sums = np.empty((4, 7))
-    if sum_up(peaks, V, shift, limit, tolerance, sums) < _FEWEST:
+    if sum_up(peaks, V, shift, limit, tolerance, sums) < CELL_FEWEST:
         return
     M = np.empty((9, 9))
     step = np.empty(9)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from gpuidx.backends.constants import (
     INDEX_SIGMA,
     N_COARSE_SIGMAS,
+    ORIENTATION_FEWEST,
     ORIENTATION_GROWTH,
     ORIENTATION_LAST_TOLERANCE,
     ORIENTATION_RANGE,
@@ -21,7 +22,6 @@ from gpuidx.jit import jit
 from gpuidx.smallmath import solve_in_place
 
 _ALL = 1e9
-_FEWEST = 3
 
 
 @jit
@@ -59,7 +59,7 @@ def turn_step(
         Of the prior: no turn, no shift.
     """
     sums = np.empty((4, 7))
-    if sum_up(vectors, V, shift, limit, tolerance, sums) < _FEWEST:
+    if sum_up(vectors, V, shift, limit, tolerance, sums) < ORIENTATION_FEWEST:
         return
     n = 5 if shift_weight > 0.0 else 3
     M = np.empty((n, n))

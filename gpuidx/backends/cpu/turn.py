@@ -11,12 +11,17 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuidx.backends.constants import FEWEST_VECTORS, N_ORIENTATIONS, TURN_CURVATURE, TURN_LEAST
+from gpuidx.backends.constants import (
+    FEWEST_VECTORS,
+    N_MAXIMA,
+    N_ORIENTATIONS,
+    TURN_CURVATURE,
+    TURN_LEAST,
+)
 from gpuidx.backends.cpu.scan import ROUND
 from gpuidx.jit import fast_jit, jit
 
 _ZERO = np.float32(0.0)
-_N_MAXIMA = 2
 
 
 @fast_jit
@@ -106,14 +111,14 @@ def _phases(
 def _best_maxima(scores: NDArray[np.float32]) -> NDArray[np.int64]:
     """Places of the two highest cyclic local maxima; neighbours of a maximum are none."""
     n = len(scores)
-    place = np.full(_N_MAXIMA, -1)
-    value = np.zeros(_N_MAXIMA, np.float32)
+    place = np.full(N_MAXIMA, -1)
+    value = np.zeros(N_MAXIMA, np.float32)
     for j in range(n):
         score = scores[j]
-        if score <= value[_N_MAXIMA - 1]:
+        if score <= value[N_MAXIMA - 1]:
             continue
         if score >= scores[j - 1 if j else n - 1] and score > scores[j + 1 if j + 1 < n else 0]:
-            at = _N_MAXIMA - 1
+            at = N_MAXIMA - 1
             while at > 0 and value[at - 1] < score:
                 value[at], place[at] = value[at - 1], place[at - 1]
                 at -= 1

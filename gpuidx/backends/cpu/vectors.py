@@ -11,10 +11,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuidx.backends.constants import DIRECT, PEAK_WEIGHT
+from gpuidx.backends.constants import DIRECT, LONGEST_PEAK, PEAK_WEIGHT
 from gpuidx.jit import jit
 
-_ABSURD = 1000.0
 _BUFFER = 4096
 
 
@@ -39,7 +38,7 @@ def usable_peaks(q: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     all_length = np.empty(len(q))
     for i in range(len(q)):
         size = math.sqrt(q[i, 0] ** 2 + q[i, 1] ** 2 + q[i, 2] ** 2)
-        if 0.0 < size < _ABSURD:  # false for NaN
+        if 0.0 < size < LONGEST_PEAK:  # false for NaN
             kept[n] = i
             all_length[n] = size
             n += 1
