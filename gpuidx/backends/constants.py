@@ -83,8 +83,8 @@ ORIENTATION_STEP = 0.05
 ORIENTATION_RANGE = (15.0, 0.7)
 ORIENTATION_GROWTH = 1.7
 """Least squares of turn and shift: tolerances of |d|, ridge, fewest vectors, largest turn in rad; the
-range of q begins at 15 / longest axis, with direct vectors at no less than 0.7 of the turn's cycles, and grows
-by a factor."""
+range of q begins at 15 / longest axis, with direct vectors at no less than 0.7 of the turn's cycles, and
+grows by a factor."""
 
 CELL_TOLERANCE = (0.30, 0.25, 0.20)
 CELL_RIDGE = 1e-9
