@@ -27,6 +27,9 @@
 #define GROW_THREADS 64
 #define COLLECT_THREADS 256
 #define AHEAD 16         // loads in flight before the sums, which have to wait for each other
+// Blocks on a multiprocessor at a time: without a number some versions of NVRTC save registers and spill.
+#define CLIP_BLOCKS 8
+#define GROW_BLOCKS 16
 
 // A block moves TILE pixels of LANES frames through shared memory, so that reading is along the rows of a frame
 // and writing is across frames.
@@ -74,7 +77,7 @@ __device__ __forceinline__ float ring_value(const PIXEL* __restrict__ column, lo
 // ROUNDS times over, then marks what is above the limit.  No shared memory.
 // Grid (ceil(n_ring / rings of a block), groups).  Rings come longest first: a ring is a chain of sums.
 // Memory: reads each usable pixel once a round and once more for the candidates.
-extern "C" __global__ void __launch_bounds__(CLIP_THREADS)
+extern "C" __global__ void __launch_bounds__(CLIP_THREADS, CLIP_BLOCKS)
 clip_rings(const PIXEL* __restrict__ sorted,          // (group, place, lane)
            const int* __restrict__ ring_of,           // (n_ring): number of the ring, longest ring first
            const int* __restrict__ ring_start,        // (n_ring + 1): its first place
@@ -213,7 +216,7 @@ __device__ __forceinline__ int ring_at(const double* __restrict__ placement, int
 // earlier one.  So components do not wait for each other, and none is grown to its end twice.
 // Grid (ceil(most / GROW_THREADS), frames).  Memory: the queue, 4 * QUEUE bytes, is local; else some hundred bytes
 // a candidate.
-extern "C" __global__ void __launch_bounds__(GROW_THREADS)
+extern "C" __global__ void __launch_bounds__(GROW_THREADS, GROW_BLOCKS)
 grow_peaks(const PIXEL* __restrict__ frames, const unsigned int* __restrict__ bits,
            const int* __restrict__ candidates, const int* __restrict__ n_candidate,
            const unsigned short* __restrict__ ring,   // (pixel): number of the ring, or MASKED
