@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What NVIDIA's compilers make of the kernels: registers and memory, for every variant and architecture.
+
+NVRTC is used in processes of its own (this file is their program): in a process that has loaded it no device
+can be pretended, for it goes by the same name.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import combinations, product
+from pathlib import Path
+
+from emulator.nvrtc_check import Nvrtc, resources
+
+from gpuidx.backends.cuda import peakfinder8, sources
+from gpuidx.backends.cuda.backend import TYPES
+from gpuidx.backends.cuda.kernels import compile_options, signatures
+from gpuidx.options import PeakOptions
+
+MAJORS = (13, 12)
+LEAST_ARCH = 70
+MOST_REGISTERS = 64
+WITH_STACK = ("grow_peaks",)
+"""Kernels that have memory of their own for each thread: a queue."""
+VARIED_ARCH = 90
+"""Architecture that all combinations of two choices are compiled for."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A file of kernels as one run needs it."""
+
+    file: str = peakfinder8.FILE
+    pixel: str = "u2"
+    lanes: int = peakfinder8.MANY
+    has_rules: bool = False
+    sampled: bool = False
+    max_pix_count: int = peakfinder8.QUEUES[0]
+
+    def options(self) -> tuple[str, ...]:
+        """NVRTC's, but the architecture."""
+        run = PeakOptions(peakfinder8_fast=self.sampled, max_pix_count=self.max_pix_count)
+        defines = peakfinder8.defines(run, self.lanes, has_rules=self.has_rules)
+        return compile_options(sources.folder(), self.pixel, defines)
+
+
+CHOICES = {
+    "pixel": TYPES,
+    "lanes": (peakfinder8.FEW, peakfinder8.MANY),
+    "has_rules": (False, True),
+    "sampled": (False, True),
+    "max_pix_count": peakfinder8.QUEUES,
+}
+USUAL = (Variant(pixel="u2"), Variant(pixel="f4"))
+"""Variants of the table in docs/kernels.md."""
+
+
+def all_variants() -> list[Variant]:
+    return [Variant(**dict(zip(CHOICES, values, strict=True))) for values in product(*CHOICES.values())]
+
+
+def pairs_of(variant: Variant) -> set[tuple]:
+    """The choices of a variant, two by two."""
+    return set(combinations([(name, getattr(variant, name)) for name in CHOICES], 2))
+
+
+def covering_variants() -> list[Variant]:
+    """Few variants with every pair of choices."""
+    every, chosen = all_variants(), []
+    left = set().union(*map(pairs_of, every))
+    while left:
+        chosen.append(max(every, key=lambda variant: len(pairs_of(variant) & left)))
+        left -= pairs_of(chosen[-1])
+    return chosen
+
+
+def jobs(nvrtc: Nvrtc, extent: str) -> list[tuple[int, Variant]]:
+    """Architectures and variants to compile: of the ``table``, what ``ci`` proves, or ``all``."""
+    archs = [arch for arch in nvrtc.archs() if arch >= LEAST_ARCH]
+    if extent == "all":
+        return list(product(archs, covering_variants()))
+    more = covering_variants() if extent == "ci" and nvrtc.version()[0] == max(MAJORS) else []
+    return [*product(archs, USUAL), *((VARIED_ARCH, variant) for variant in more if variant not in USUAL)]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one kernel needs; *log* tells why it could not be compiled."""
+
+    nvrtc: str
+    arch: int
+    variant: Variant
+    kernel: str
+    log: str = ""
+    registers: int = 0
+    stack: int = 0
+    spill_stores: int = 0
+    spill_loads: int = 0
+    shared: int = 0
+    constant: int = 0
+
+    def faults(self) -> list[str]:
+        """What is against the rules."""
+        found = [self.log] if self.log else []
+        if self.registers > MOST_REGISTERS:
+            found.append(f"{self.registers} registers")
+        if self.spill_stores or self.spill_loads:
+            found.append(f"spills {self.spill_stores} + {self.spill_loads} bytes")
+        if self.stack and self.kernel not in WITH_STACK:
+            found.append(f"stack of {self.stack} bytes")
+        where = f"{self.kernel or self.variant.file}, NVRTC {self.nvrtc}, sm_{self.arch}, {self.variant}"
+        return [f"{where}: {text}" for text in found]
+
+
+def compile_jobs(major: int, extent: str) -> list[Row]:
+    """Compile here and now; `compile_all` does it elsewhere."""
+    nvrtc, rows = Nvrtc(major=major), []
+    version = "{}.{}".format(*nvrtc.version())
+    for arch, variant in jobs(nvrtc, extent):
+        source = (sources.folder() / variant.file).read_text()
+        options = [*variant.options(), f"--gpu-architecture=sm_{arch}", "--ptxas-options=-v"]
+        good, log, _, _ = nvrtc.compile(source, variant.file, options)
+        names = list(signatures(source)) if good else [""]
+        found = resources(log)
+        for name in names:
+            figures = {"log": log} if not good else found.get(name, {"log": f"no figures in {log!r}"})
+            rows.append(Row(version, arch, variant, name, **figures))
+    return rows
+
+
+def compile_all(extent: str, majors: tuple[int, ...] = MAJORS) -> list[Row]:
+    """Compile with each NVRTC, in a process of its own; see `jobs`."""
+    tests = Path(__file__).resolve().parents[1]
+    environment = os.environ | {"PYTHONPATH": str(tests)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(major), extent],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for major in majors
+    ]
+    rows = []
+    for process in processes:
+        out, err = process.communicate()
+        if process.returncode:
+            raise RuntimeError(err.decode())
+        rows += [Row(**(row | {"variant": Variant(**row["variant"])})) for row in json.loads(out)]
+    return rows
+
+
+BEGIN, END = "<!-- scripts/kernel-table: begin -->", "<!-- scripts/kernel-table: end -->"
+
+
+def table(rows: list[Row]) -> str:
+    """Registers of each kernel in its usual variants, for each architecture, as the documentation has it."""
+    lines = []
+    for version in dict.fromkeys(row.nvrtc for row in rows):
+        own = [row for row in rows if row.nvrtc == version and row.variant in USUAL]
+        archs = list(dict.fromkeys(row.arch for row in own))
+        lines += [f"### NVRTC {version}", ""]
+        lines += [f"| kernel | stack | shared | {' | '.join(f'sm_{arch}' for arch in archs)} |"]
+        lines += ["|---|---|---|" + "---|" * len(archs)]
+        for kernel in dict.fromkeys(row.kernel for row in own):
+            cells = [_cell(own, kernel, "stack", archs), _cell(own, kernel, "shared", archs)]
+            cells += [_cell(own, kernel, "registers", [arch]) for arch in archs]
+            lines.append(f"| `{kernel}` | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(rows: list[Row], kernel: str, figure: str, archs: list[int]) -> str:
+    """A figure in the usual variants, once if it is the same; the greatest of some architectures."""
+    values = [
+        max(getattr(row, figure) for row in rows
+            if row.kernel == kernel and row.variant == variant and row.arch in archs)
+        for variant in USUAL
+    ]  # fmt: skip
+    return " / ".join(map(str, dict.fromkeys(values)))
+
+
+def stated_table(text: str) -> str:
+    """The table in the documentation, between its marks."""
+    return text.partition(BEGIN)[2].partition(END)[0].lstrip("\n")
+
+
+def with_table(text: str, new: str) -> str:
+    """The documentation with another table."""
+    head, mark, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not (mark and end):
+        raise ValueError(f"no place for the table: {BEGIN} … {END}")
+    return f"{head}{BEGIN}\n{new}{END}{tail}"
+
+
+def versions(text: str) -> list[str]:
+    """Versions of NVRTC that a table names."""
+    return re.findall(r"^### NVRTC (\S+)$", text, re.MULTILINE)
+
+
+def kernel_names(text: str) -> list[str]:
+    """Kernels that a table names, once each."""
+    return list(dict.fromkeys(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)))
+
+
+if __name__ == "__main__":
+    done = compile_jobs(int(sys.argv[1]), sys.argv[2])
+    print(json.dumps([vars(row) | {"variant": vars(row.variant)} for row in done]))
