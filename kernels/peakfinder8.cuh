@@ -11,7 +11,7 @@
 //   and the numbers that the CPU uses too: ROUNDS FIRST_LIMIT MASKED MAX_PEAKS TINY FALLBACK_SIGMA SMALLEST LARGEST
 #pragma once
 
-#define ALL_LANES 0xffffffffu
+#include "block.cuh"
 
 // One peak; or none, where `panel` is negative.
 struct Peak {
@@ -38,26 +38,4 @@ __device__ __forceinline__ float value_of(PIXEL pixel, float lessthan, float mor
     if (is_bad(value, lessthan, morethan, equal)) return not_a_number();
 #endif
     return value;
-}
-
-// Sum of the values of the block's threads before this one; *total is that of all.
-// To be called by every thread of the block; warp_total: shared, one for each warp.
-__device__ __forceinline__ int prefix_sum(int value, int* warp_total, int* total)
-{
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, n_warp = blockDim.x >> 5;
-    int sum = value;
-    for (int step = 1; step < 32; step <<= 1) {
-        const int below = __shfl_up_sync(ALL_LANES, sum, step);
-        if (lane >= step) sum += below;
-    }
-    if (lane == 31) warp_total[warp] = sum;
-    __syncthreads();
-    int before = 0, all = 0;
-    for (int w = 0; w < n_warp; w++) {
-        if (w < warp) before += warp_total[w];
-        all += warp_total[w];
-    }
-    __syncthreads();     // the next call writes warp_total again
-    *total = all;
-    return before + sum - value;
 }

@@ -24,7 +24,7 @@ C_TYPES = {
 """Name in C of each dtype that kernels use."""
 
 _DTYPES = {name: np.dtype(kind) for kind, name in C_TYPES.items()}
-_VECTORS = {"uint4": "unsigned int", "float4": "float"}
+_VECTORS = {"uint4": "unsigned int", "float4": "float", "float2": "float"}
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _KERNEL = re.compile(
     r'extern "C" __global__ void __launch_bounds__\((?P<threads>\w+)[^)]*\)'
@@ -60,9 +60,15 @@ def source_hash(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def compile_options(folder: Path, pixel: str, defines: Mapping[str, str | int]) -> tuple[str, ...]:
+def c_float(value: float | np.floating[Any]) -> str:
+    """A number as a float32 constant of C."""
+    return f"{float(np.float32(value))!r}f"
+
+
+def compile_options(folder: Path, pixel: str | None, defines: Mapping[str, str | int]) -> tuple[str, ...]:
     """What NVRTC is told for a file of a folder of kernels, but the architecture; see `Kernels`."""
-    given = {"PIXEL": C_TYPES[pixel], "IS_FLOAT": int(pixel == "f4"), **defines}
+    given = {} if pixel is None else {"PIXEL": C_TYPES[pixel], "IS_FLOAT": int(pixel == "f4")}
+    given |= defines
     given["KERNELS_HASH"] = f"0x{source_hash(folder)}"
     return (*sources.OPTIONS, f"-I{folder}", *(f"-D{name}={value}" for name, value in given.items()))
 
@@ -143,7 +149,7 @@ class Kernels:
     file
         Name of the file in ``kernels/``.
     pixel
-        dtype that ``PIXEL`` stands for.
+        dtype that ``PIXEL`` stands for; None where the file knows no pixels.
     defines
         Further names that the source expects, and what they stand for.
 
@@ -153,7 +159,7 @@ class Kernels:
         At the first launch, or at `compile`, if they cannot be compiled.
     """
 
-    def __init__(self, file: str, pixel: str, defines: Mapping[str, str | int]) -> None:
+    def __init__(self, file: str, pixel: str | None, defines: Mapping[str, str | int]) -> None:
         import cupy
 
         folder = sources.folder()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuidx.backends.cuda.kernels import Kernels
+from gpuidx.backends.cuda.kernels import Kernels, c_float
 from gpuidx.backends.cuda.tables import Tables
 from gpuidx.backends.rings import FALLBACK_SIGMA, FIRST_LIMIT, MASKED, MAX_PEAKS, ROUNDS, TINY
 from gpuidx.backends.values import LARGEST, SMALLEST, Rules
@@ -50,11 +50,6 @@ def most_candidates(n_position: int) -> int:
     return max(FEWEST_CANDIDATES, n_position // PIXELS_PER_CANDIDATE)
 
 
-def _float(value: float | np.floating[Any]) -> str:
-    """As a float32 constant of C."""
-    return f"{float(np.float32(value))!r}f"
-
-
 def defines(options: PeakOptions, lanes: int, *, has_rules: bool) -> dict[str, str | int]:
     """What the source of the kernels expects to be defined, besides the type of the pixels."""
     return {
@@ -63,13 +58,13 @@ def defines(options: PeakOptions, lanes: int, *, has_rules: bool) -> dict[str, s
         "SAMPLED": int(options.peakfinder8_fast),
         "QUEUE": QUEUES[0] if options.max_pix_count <= QUEUES[0] else QUEUES[1],
         "ROUNDS": ROUNDS,
-        "FIRST_LIMIT": _float(FIRST_LIMIT),
+        "FIRST_LIMIT": c_float(FIRST_LIMIT),
         "MASKED": MASKED,
         "MAX_PEAKS": MAX_PEAKS,
         "TINY": repr(TINY),
-        "FALLBACK_SIGMA": _float(FALLBACK_SIGMA),
-        "SMALLEST": _float(SMALLEST),
-        "LARGEST": _float(LARGEST),
+        "FALLBACK_SIGMA": c_float(FALLBACK_SIGMA),
+        "SMALLEST": c_float(SMALLEST),
+        "LARGEST": c_float(LARGEST),
     }
 
 
