@@ -24,7 +24,7 @@ from backends.ways import DEVICE, bits, cuda_backend, search_batch
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.backends.cuda import backend as backend_module
 from gpuidx.errors import Rejected
-from gpuidx.geometry.masks import ValueRules
+from gpuidx.geometry.masks import Masks, ValueRules
 from gpuidx.model import PIXEL_TYPES
 from gpuidx.options import PeakOptions
 
@@ -219,6 +219,32 @@ def test_more_positions_than_are_kept_are_no_trouble() -> None:
     frames = [make_frame(GEOMETRY, image_of(seed), shift_x=1e-4 * seed) for seed in range(6)]
     for _ in range(2):
         assert_same(search_batch(backend, frames), frames)
+
+
+def test_each_frame_is_searched_with_the_mask_of_its_own_wavelength() -> None:
+    """More masks than are kept, so that arrays come and go while a batch is put together."""
+    frames = [
+        replace(make_frame(GEOMETRY, image_of(seed % 3)), wavelength=1.0 + 0.02 * seed) for seed in range(30)
+    ]
+    highres = 2.1 / frames[0].detector.max_q
+    backend = cuda_backend(GEOMETRY, OPTIONS, Masks(GEOMETRY, highres), gpu_batch=32)
+    finder = PeakFinder(GEOMETRY, OPTIONS, Masks(GEOMETRY, highres))
+    for found, frame in zip(search_batch(backend, frames), frames, strict=True):
+        assert bits(found.peaks) == bits(finder.find(frame)), frame.wavelength
+
+
+def test_a_device_that_fails_says_so_when_a_batch_is_asked_about(device) -> None:
+    """Not only at the next copy: with enough batches under way there is none."""
+    backend = make(gpu_batch=2)
+    search_batch(backend, frames_of(2))
+    device.set(lose_after=2)
+    batch = backend.upload(frames_of(2))
+    backend.find_peaks(batch)
+    looks = (backend.done(batch) for _ in range(1000))
+    with pytest.raises(RuntimeError, match="IllegalAddress"):
+        any(looks)
+    device.reset()
+    device.messages.clear()
 
 
 def test_scattering_vectors_are_those_of_the_detector() -> None:

@@ -47,10 +47,35 @@ KEPT_TABLES = 2
 IN_FLIGHT = 2
 """Batches under way: one is copied while the other is searched."""
 
+NOT_READY = 600
+"""``cudaErrorNotReady``: what was asked for is still under way."""
+
 TYPES = (*PIXEL_TYPES, *BYTE_TYPES)
 """dtypes of images."""
 
 _NONE = PeakList(fs=np.empty(0), ss=np.empty(0), panel=np.empty(0, np.int32), intensity=np.empty(0))
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Frames that can be searched together.
+
+    Attributes
+    ----------
+    dtype
+        Of their images.
+    detector
+        Of one of them: x and y of the panels are those of all.
+    bad : (ss, fs)
+        Their mask; held here, for groups are told apart by its id.
+    numbers
+        In the batch.
+    """
+
+    dtype: str
+    detector: Detector
+    bad: NDArray[np.bool_]
+    numbers: list[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,51 +253,51 @@ class CudaBackend:
             If there are more frames than fit, or more batches under way.
         """
         groups = self._groups(frames)
-        order = [number for numbers in groups.values() for number in numbers]
+        order = [number for group in groups.values() for number in group.numbers]
         if not order:
             return CudaBatch(frames, {})
         if len(order) > self.batch_size or not self._free:
             raise ValueError(f"{len(order)} frames, {len(self._free)} free buffers of {self.batch_size}")
-        tables = {key: self._tables_of(frames[numbers[0]]) for key, numbers in groups.items()}
+        tables = [self._tables_of(group) for group in groups.values()]
         batch = CudaBatch(frames, {number: row for row, number in enumerate(order)})
         batch.buffers = self._free.pop()
-        for key, numbers in groups.items():
-            first = batch.rows[numbers[0]]
-            images = batch.buffers.images(first, first + len(numbers), key[0])
-            batch.parts.append(Part(first, first + len(numbers), images, tables[key]))
-            for number, place in zip(numbers, images, strict=True):
+        for group, own in zip(groups.values(), tables, strict=True):
+            first = batch.rows[group.numbers[0]]
+            end = first + len(group.numbers)
+            images = batch.buffers.images(first, end, group.dtype)
+            batch.parts.append(Part(first, end, images, own))
+            for number, place in zip(group.numbers, images, strict=True):
                 self._copy(frames[number], place)
         self._send_panels(batch.buffers, [frames[number] for number in order])
         batch.uploaded = self._up.record()
         return batch
 
-    def _groups(self, frames: Sequence[Frame]) -> dict[tuple[Any, ...], list[int]]:
-        """Numbers of the frames that are searched, those together that can be searched together."""
-        groups: dict[tuple[Any, ...], list[int]] = {}
+    def _groups(self, frames: Sequence[Frame]) -> dict[tuple[Any, ...], Group]:
+        """The frames that are searched, those together that can be searched together."""
+        groups: dict[tuple[Any, ...], Group] = {}
         for number, frame in enumerate(frames):
             if frame.peaks is None and frame.image is not None and self._options.peaks == "peakfinder8":
                 check_image(frame.image, self._geometry.slab_shape, TYPES)
-                key = frame.image.dtype.str, *self._table_key(frame.detector, self._bad(frame))
-                groups.setdefault(key, []).append(number)
+                bad = self._masks.at(frame.detector, frame.wavelength)
+                dtype = frame.image.dtype.str
+                key = dtype, *self._table_key(frame.detector, bad)
+                groups.setdefault(key, Group(dtype, frame.detector, bad, [])).numbers.append(number)
         return groups
-
-    def _bad(self, frame: Frame) -> NDArray[np.bool_]:
-        return self._masks.at(frame.detector, frame.wavelength)
 
     @staticmethod
     def _table_key(detector: Detector, bad: NDArray[np.bool_]) -> tuple[int, bytes]:
         return id(bad), detector.corner[:, :2].tobytes()
 
-    def _tables_of(self, frame: Frame) -> DeviceTables:
-        """Tables for a frame's position and mask; the mask is kept, so its id stays its own."""
+    def _tables_of(self, group: Group) -> DeviceTables:
+        """Tables for a position and mask; the mask is kept, so its id stays its own."""
         import cupy
 
-        bad = self._bad(frame)
-        key = self._table_key(frame.detector, bad)
+        bad = group.bad
+        key = self._table_key(group.detector, bad)
         if key not in self._tables:
             options = self._options
             rings = make_rings(
-                frame.detector, self._geometry.slab_shape, bad, options.min_res, options.max_res
+                group.detector, self._geometry.slab_shape, bad, options.min_res, options.max_res
             )
             host = make_tables(rings, sampled=options.peakfinder8_fast)
             while len(self._tables) >= KEPT_TABLES:
@@ -334,8 +359,21 @@ class CudaBackend:
         """Leave the trials to the CPU: candidates of the results are None."""
 
     def done(self, batch: CudaBatch) -> bool:
-        """Whether `results` would not have to wait."""
-        return batch.fetched is None or bool(batch.fetched.done)
+        """Whether `results` would not have to wait.
+
+        Raises
+        ------
+        RuntimeError
+            If the device has failed.
+        """
+        from cupy.cuda import runtime
+
+        if batch.fetched is None:
+            return True
+        status = runtime.eventQuery(batch.fetched.ptr)  # CuPy's `Event.done` takes a failure for "not yet"
+        if status not in (0, NOT_READY):
+            batch.fetched.synchronize()  # raises what the status means
+        return bool(status == 0)
 
     def results(self, batch: CudaBatch) -> list[Found | None]:
         """Peaks of each frame; None for one with more candidates or larger peaks than there is room for."""
