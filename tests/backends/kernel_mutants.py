@@ -8,10 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuidx.backends.cuda import peakfinder8, sources
-
-SOURCE = peakfinder8.FILE
-HEADER = "peakfinder8.cuh"
+from gpuidx.backends.cuda import sources
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ class KernelMutant:
     says
         What is wrong.
     old, new
-        Texts; *old* stands in the file *times* times, and each is replaced.
+        Texts; *old* stands in one file, *times* times, and each is replaced.
     caught_by
         What the proof must find, see `backends.cuda_proof.findings`.
     check
@@ -36,11 +33,15 @@ class KernelMutant:
     caught_by: str
     check: bool = False
     pixel: str = "i4"
-    file: str = SOURCE
     times: int = 1
 
 
+IN_HEADER = KernelMutant(
+    "a value at the limit is bad already", "value > morethan", "value >= morethan", "peaks"
+)
+
 KERNEL_MUTANTS = (
+    IN_HEADER,
     KernelMutant(
         "no barrier between writing and reading the tile",
         "        tile[lane][k] = value;\n    }\n    __syncthreads();\n",
@@ -51,19 +52,19 @@ KERNEL_MUTANTS = (
         "no barrier between writing and reading the warps' sums",
         "warp_total[warp] = sum;\n    __syncthreads();",
         "warp_total[warp] = sum;",
-        "race", check=True, file=HEADER,
+        "race", check=True,
     ),
     KernelMutant(
         "no barrier before the warps' sums are written again",
         "    __syncthreads();     // the next call writes warp_total again\n",
         "",
-        "race", check=True, file=HEADER,
+        "race", check=True,
     ),
     KernelMutant(
         "shared memory read that not every warp has written",
         "if (lane == 31) warp_total",
         "if (lane == 31 && sum > 0) warp_total",
-        "uninitialised", check=True, file=HEADER,
+        "uninitialised", check=True,
     ),
     KernelMutant(
         "reads pixels behind the frame",
@@ -186,12 +187,6 @@ KERNEL_MUTANTS = (
         "peaks",
     ),
     KernelMutant(
-        "a value at the limit is bad already",
-        "value > morethan",
-        "value >= morethan",
-        "peaks", file=HEADER,
-    ),
-    KernelMutant(
         "adds half a pixel in single precision",
         "__dadd_rn((double)peak->fs, 0.5)",
         "(double)__fadd_rn(peak->fs, 0.5f)",
@@ -213,7 +208,9 @@ def copy_kernels(place: Path) -> Path:
     return Path(shutil.copytree(sources.folder(), place / "kernels"))
 
 
-def change_kernels(folder: Path, mutant: KernelMutant) -> None:
-    """Put a defect into a copy."""
-    file = folder / mutant.file
-    file.write_text(changed(file.read_text(), mutant.old, mutant.new, mutant.times))
+def change_kernels(folder: Path, mutant: KernelMutant) -> Path:
+    """Put a defect into a copy; the file that has it."""
+    files = [file for file in sorted(folder.glob("*.cu*")) if mutant.old in file.read_text()]
+    assert len(files) == 1, f"{mutant.old!r} stands in {len(files)} files: the mutant is out of date"
+    files[0].write_text(changed(files[0].read_text(), mutant.old, mutant.new, mutant.times))
+    return files[0]

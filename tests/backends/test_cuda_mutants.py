@@ -5,13 +5,11 @@ import emulator
 import pytest
 from backends.cuda_proof import findings
 from backends.host_mutants import HOST_MUTANTS, STALE_HEADER, changed_function
-from backends.kernel_mutants import HEADER, KERNEL_MUTANTS, change_kernels, copy_kernels
+from backends.kernel_mutants import IN_HEADER, KERNEL_MUTANTS, change_kernels, copy_kernels
 
 from gpuidx.backends.cuda import sources
 
 emulator.need("g++", "cupy")
-
-BAD_HEADER = next(mutant for mutant in KERNEL_MUTANTS if mutant.file == HEADER and not mutant.check)
 
 
 @pytest.fixture
@@ -61,9 +59,10 @@ def test_a_changed_header_counts_only_with_its_hash(is_stale, kernels_folder, mo
     if is_stale:
         function = changed_function(STALE_HEADER)
         monkeypatch.setattr(STALE_HEADER.owner, STALE_HEADER.name, function)
-    good = (kernels_folder / HEADER).read_text()
-    change_kernels(kernels_folder, BAD_HEADER)
-    assert is_caught(BAD_HEADER, findings())
-    (kernels_folder / HEADER).write_text(good)
+    good = {file: file.read_text() for file in kernels_folder.iterdir()}
+    header = change_kernels(kernels_folder, IN_HEADER)
+    assert header.suffix == ".cuh"
+    assert is_caught(IN_HEADER, findings())
+    header.write_text(good[header])
     found = findings()
     assert is_caught(STALE_HEADER, found) if is_stale else found == set()
