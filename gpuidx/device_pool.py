@@ -59,8 +59,10 @@ class DevicePool:
         self.is_lost = False
         self.notes: Counter[str] = Counter()
         self.count = count
+        # a silence may be a batch that fills, and then one that is done
+        task_limit = options.gpu_max_latency / 1e3 + options.task_limit
         self._pool = Pool(
-            BODY, count, args, depth=depth, batch=depth, task_limit=options.task_limit, counters=PLACES + 1,
+            BODY, count, args, depth=depth, batch=depth, task_limit=task_limit, counters=PLACES + 1,
             debug=options.debug, name="device process", shared_fate=True,
         )  # fmt: skip
         self._twice: set[int] = set()

@@ -122,6 +122,12 @@ def test_frames_of_a_device_process_that_hangs_are_done_by_its_successor(folder:
     assert "device process 0 ended (time limit)" in done.log
 
 
+def test_frames_may_wait_for_a_full_batch_longer_than_for_an_answer(folder: Path) -> None:
+    done = through(folder, "healthy", "--gpu-max-latency=3000", "--task-limit=1.5", n_frame=6)
+    assert "time limit" not in done.log
+    assert on_cpu(done) == 0
+
+
 def test_frames_that_two_device_processes_died_of_are_done_on_the_cpu(folder: Path) -> None:
     done = through(folder, "doomed")
     assert on_cpu(done) > 0
