@@ -47,7 +47,7 @@ struct Task {
     int number;                           // of the attempt
 };
 
-// Vectors of a slot.  None where there are too few: then nothing else of the slot is written in this attempt.
+// Vectors of a slot.  None where there are too few: then its n_direction is 0, and nothing before that is written.
 struct VectorSets {
     int n_scan, n_turn;
     int scan_level, turn_level;
