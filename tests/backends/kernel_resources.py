@@ -16,7 +16,7 @@ from pathlib import Path
 
 from emulator.nvrtc_check import Nvrtc, resources
 
-from gpuidx.backends.cuda import peakfinder8, sources
+from gpuidx.backends.cuda import peakfinder8, sources, trial_tables
 from gpuidx.backends.cuda.backend import TYPES
 from gpuidx.backends.cuda.kernels import compile_options, signatures
 from gpuidx.options import PeakOptions
@@ -28,6 +28,10 @@ WITH_STACK = ("grow_peaks",)
 """Kernels that have memory of their own for each thread: a queue."""
 VARIED_ARCH = 90
 """Architecture that all combinations of two choices are compiled for."""
+
+
+INDEXING = tuple(sorted(path.name for path in sources.folder().glob("indexing_*.cu")))
+"""Files of the indexing trials."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Variant:
 
     def options(self) -> tuple[str, ...]:
         """NVRTC's, but the architecture."""
+        if self.file in INDEXING:  # no other choice changes these
+            return compile_options(sources.folder(), None, trial_tables.defines())
         run = PeakOptions(peakfinder8_fast=self.sampled, max_pix_count=self.max_pix_count)
         defines = peakfinder8.defines(run, self.lanes, has_rules=self.has_rules)
         return compile_options(sources.folder(), self.pixel, defines)
@@ -55,7 +61,7 @@ CHOICES = {
     "sampled": (False, True),
     "max_pix_count": peakfinder8.QUEUES,
 }
-USUAL = (Variant(pixel="u2"), Variant(pixel="f4"))
+USUAL = (Variant(pixel="u2"), Variant(pixel="f4"), *(Variant(file=file) for file in INDEXING))
 """Variants of the table in docs/kernels.md."""
 
 
@@ -177,10 +183,11 @@ def table(rows: list[Row]) -> str:
 def _cell(rows: list[Row], kernel: str, figure: str, archs: list[int]) -> str:
     """A figure in the usual variants, once if it is the same; the greatest of some architectures."""
     values = [
-        max(getattr(row, figure) for row in rows
-            if row.kernel == kernel and row.variant == variant and row.arch in archs)
+        max((getattr(row, figure) for row in rows
+             if row.kernel == kernel and row.variant == variant and row.arch in archs), default=None)
         for variant in USUAL
     ]  # fmt: skip
+    values = [value for value in values if value is not None]
     return " / ".join(map(str, dict.fromkeys(values)))
 
 
