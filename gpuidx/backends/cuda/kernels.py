@@ -179,7 +179,11 @@ class Kernels:
         """Threads of a block of a kernel."""
         return self._signatures[name].threads
 
-    def launch(self, name: str, grid: tuple[int, ...], stream: Any, **arguments: Any) -> None:
+    def parameters(self, name: str) -> list[str]:
+        """Names of what a kernel takes."""
+        return [parameter.name for parameter in self._signatures[name].parameters]
+
+    def launch(self, name: str, grid: tuple[int, ...], stream: Any, /, **arguments: Any) -> None:
         """Start a kernel on a stream; see `checked_arguments`."""
         signature = self._signatures[name]
         values = checked_arguments(signature, arguments)
