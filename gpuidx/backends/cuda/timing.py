@@ -62,7 +62,11 @@ class TimedKernels:
         """As `Kernels.threads`."""
         return self.plain.threads(name)
 
-    def launch(self, name: str, grid: tuple[int, ...], stream: Any, **arguments: Any) -> None:
+    def parameters(self, name: str) -> list[str]:
+        """As `Kernels.parameters`."""
+        return self.plain.parameters(name)
+
+    def launch(self, name: str, grid: tuple[int, ...], stream: Any, /, **arguments: Any) -> None:
         """As `Kernels.launch`."""
         import cupy
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """First half of an attempt on a device: from peaks to the directions in which the anchor may lie.
 
-Which kernel runs on what, in order; see ``kernels/indexing_vectors.cu`` and ``kernels/indexing_directions.cu``.
-Nothing here waits for the device.
+Which kernel runs on what, in order; see ``kernels/indexing_vectors.cu`` and
+``kernels/indexing_directions.cu``.  Nothing here waits for the device.
 """
 
 from collections.abc import Mapping
@@ -16,16 +16,22 @@ VECTORS_FILE, DIRECTIONS_FILE = "indexing_vectors.cu", "indexing_directions.cu"
 
 
 class DirectionSearch:
-    """Kernels of the first half of an attempt, compiled for the current device."""
+    """Kernels of the first half of an attempt, compiled for the current device.
+
+    Attributes
+    ----------
+    vectors, directions
+        The kernels of the two files.
+    """
 
     def __init__(self) -> None:
-        self._vectors = Kernels(VECTORS_FILE, None, defines())
-        self._directions = Kernels(DIRECTIONS_FILE, None, defines())
+        self.vectors = Kernels(VECTORS_FILE, None, defines())
+        self.directions = Kernels(DIRECTIONS_FILE, None, defines())
 
     def compile(self) -> None:
         """Compile and load now, not at the first launch."""
-        self._vectors.compile()
-        self._directions.compile()
+        self.vectors.compile()
+        self.directions.compile()
 
     def start(self, stream: Any, arrays: Mapping[str, Any], n_frame: int) -> None:
         """Start the next attempt of every frame that has one.
@@ -41,7 +47,7 @@ class DirectionSearch:
             Of the batch: the first of the buffers' frames.
         """
         most = arrays["scores"].shape[1]
-        vectors, directions = self._vectors, self._directions
+        vectors, directions = self.vectors, self.directions
         tiles = -(-most // directions.numbers["TILE"])
         warps = directions.threads("refine_directions") // 32
         launch_named(vectors, "list_tasks", (1,), stream, arrays, n_frame=n_frame)
