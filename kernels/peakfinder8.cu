@@ -26,7 +26,7 @@
 #define LIST_THREADS 512
 #define GROW_THREADS 64
 #define COLLECT_THREADS 256
-#define AHEAD 16         // loads in flight before the sums, which have to wait for each other
+#define AHEAD 32         // loads in flight before the sums, which have to wait for each other
 // Blocks on a multiprocessor at a time: without a number some versions of NVRTC save registers and spill.
 #define CLIP_BLOCKS 8
 #define GROW_BLOCKS 16
