@@ -12,6 +12,10 @@
 // by its name, those of a tuple as NAME_0, NAME_1, …; and
 //   N_SCAN_LEVELS N_TURN_LEVELS   levels of sampling
 //   SCAN_VECTORS TURN_VECTORS     room for the vectors of the scan and of the turn
+//   ANCHOR_BYTES                  size of the record on the host
+//   MOST_ANGLES                   of one level of the turn
+//   N_SCORE_SIGMAS                widths of the likelihood score
+//   SAME_TRACE TWIN_TRACE         traces of turns by SAME_ANGLE and TWIN_ANGLE
 #pragma once
 
 #include "block.cuh"
@@ -34,6 +38,7 @@ struct Anchor {
     int turn_start[N_TURN_LEVELS];        // first angle of each level
     int turn_steps[N_TURN_LEVELS];        // number of angles
 };
+static_assert(sizeof(Anchor) == ANCHOR_BYTES, "trial_tables.ANCHOR");
 
 // An attempt that can be made for a frame.
 struct Attempt {

@@ -4,6 +4,7 @@
 Host arrays and shapes; nothing here needs a device.  ``kernels/indexing.cuh`` has the records in C.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,9 @@ from gpuidx.backends.known_cell import CellTables
 N_SCAN_LEVELS, N_TURN_LEVELS = len(SCAN_CYCLES), len(TURN_CYCLES)
 SCAN_VECTORS, TURN_VECTORS = max(SCAN_MOST), max(TURN_MOST)
 """Room for vectors of either kind."""
+
+MOST_ANGLES = int(2 * math.pi * TURN_CYCLES[-1] / STEP)
+"""Of a full turn at the finest level."""
 
 ANCHOR = np.dtype(
     [
@@ -68,8 +72,16 @@ def defines() -> dict[str, str | int]:
         else:
             given[name] = value
     given |= {"N_SCAN_LEVELS": N_SCAN_LEVELS, "N_TURN_LEVELS": N_TURN_LEVELS}
-    given |= {"SCAN_VECTORS": SCAN_VECTORS, "TURN_VECTORS": TURN_VECTORS}
-    return {name: c_float(value) if isinstance(value, float) else value for name, value in given.items()}
+    given |= {"SCAN_VECTORS": SCAN_VECTORS, "TURN_VECTORS": TURN_VECTORS, "MOST_ANGLES": MOST_ANGLES}
+    given |= {"N_SCORE_SIGMAS": len(constants.SCORE_SIGMAS), "ANCHOR_BYTES": ANCHOR.itemsize}
+    traces = {"SAME_TRACE": _trace(constants.SAME_ANGLE), "TWIN_TRACE": _trace(constants.TWIN_ANGLE)}
+    floats = {name: c_float(value) if isinstance(value, float) else value for name, value in given.items()}
+    return floats | traces
+
+
+def _trace(angle: float) -> str:
+    """Trace of the matrix of a turn by an angle in degrees, as a double constant of C."""
+    return repr(1.0 + 2.0 * math.cos(math.radians(angle)))
 
 
 @dataclass(frozen=True, eq=False)
