@@ -118,6 +118,19 @@ class _Options:
         return "".join(f"#undef {name}\n" for name in self.defined)
 
 
+def _preprocessed(text, include):
+    """The source without macros; kept, for it takes as long as all else where nothing has to be built."""
+    folders = [Path(option[2:]) for option in include]
+    headers = [path for folder in folders for path in sorted(folder.glob("*.*h")) if path.is_file()]
+    name = hash_of(CXX, *BASE_FLAGS, *include, text, HEADER, *headers)
+
+    def make(target):
+        command = [CXX, *BASE_FLAGS, *include, "-DCOC_SCAN", "-E", "-P", "-x", "c++", "-"]
+        target.write_text(run(command, input=text))
+
+    return build_once(cache_folder() / f"text_{name}", make).read_text()
+
+
 def build(code, options=(), name_expressions=(), mode="fast", filename="kernel.cu"):
     """Compile CUDA source; the path of the shared object.
 
@@ -142,8 +155,7 @@ def build(code, options=(), name_expressions=(), mode="fast", filename="kernel.c
     parsed = _Options(options)
     include = [*parsed.include, f"-I{Path(filename).resolve().parent}"]
     head = f'#include "{HEADER}"\n{parsed.macros}#line 1 "{filename}"\n{adapt(code)}\n'
-    scan = [CXX, *BASE_FLAGS, *include, "-DCOC_SCAN", "-E", "-P", "-x", "c++", "-"]
-    preprocessed = run(scan, input=head)
+    preprocessed = _preprocessed(head, include)
     names = find_kernels(preprocessed)
     names += [name for name in name_expressions if name not in names]
     table = "".join(f'COC_KERNEL("{name}", {name})\n' for name in names)
