@@ -17,10 +17,11 @@ from gpuidx.backends.constants import (
 )
 from gpuidx.backends.cpu.vectors import scan_and_turn_vectors, usable_peaks
 from gpuidx.backends.cuda import trial_tables
-from gpuidx.backends.cuda.trial_directions import DirectionSearch
+from gpuidx.backends.cuda.trial_directions import DirectionSearch, launch_named
 from gpuidx.backends.known_cell import CellTables
 
 PLAN = trial_tables.make_plan(ATTEMPTS)
+RECORDS = {"tasks": trial_tables.TASK, "sets": trial_tables.VECTOR_SETS}
 
 
 @cache
@@ -52,7 +53,8 @@ class Stages:
         self.arrays = {"plan": self.device(PLAN.view(np.uint8))}
         self.arrays |= {name: self.device(array) for name, array in self.host.arrays().items()}
         shapes = trial_tables.frame_shapes(n) | trial_tables.slot_shapes(n, self.host.most_directions)
-        self.arrays |= {name: cupy.empty(*shape) for name, shape in shapes.items()}
+        with cupy.cuda.using_allocator(None):  # so that each has guards of its own
+            self.arrays |= {name: cupy.empty(*shape) for name, shape in shapes.items()}
         q, n_used = np.zeros((n, MAX_PEAKS, 3)), np.array([len(one) for one in lists], np.int32)
         for row, one in zip(q, lists, strict=True):
             row[: len(one)] = one
@@ -63,7 +65,8 @@ class Stages:
         """A copy on the device."""
         import cupy
 
-        copy = cupy.empty(array.shape, array.dtype)
+        with cupy.cuda.using_allocator(None):
+            copy = cupy.empty(array.shape, array.dtype)
         copy.set(np.ascontiguousarray(array), stream=self.stream)
         self.stream.synchronize()
         return copy
@@ -72,38 +75,45 @@ class Stages:
         """New contents of buffers."""
         self.arrays |= {name: self.device(value) for name, value in values.items()}
 
-    def run(self, attempts: int | Sequence[int]) -> dict[str, np.ndarray]:
-        """Make an attempt, the same for all frames or one for each; what is in the buffers then.
+    def launch(self, kernels, name: str, grid: tuple[int, ...], **numbers: float) -> None:
+        """Start one kernel on the buffers."""
+        launch_named(kernels, name, grid, self.stream, self.arrays, **numbers)
+
+    def get(self, name: str, *part: int | slice) -> np.ndarray:
+        """What is in a buffer, or a part of it; records with their fields."""
+        array = self.arrays[name][part].get(stream=self.stream)
+        self.stream.synchronize()
+        return array.view(RECORDS[name])[..., 0] if name in RECORDS else array
+
+    def run(self, attempts: int | Sequence[int], *, fetch: bool = True) -> dict[str, np.ndarray]:
+        """Make an attempt, the same for all frames or one for each (negative: none); *fetch* all buffers.
 
         The usable peaks come first: an attempt that does not begin a trial takes those of one that does.
         """
-        numbers = np.broadcast_to(np.asarray(attempts, np.int32), self.n_frame)
-        if not PLAN["begins"][numbers].all():
+        numbers = np.array(np.broadcast_to(attempts, self.n_frame), np.int32)
+        if not PLAN["begins"][numbers[numbers >= 0]].all():
             self.set(next_attempt=np.zeros(self.n_frame, np.int32))
-            search().start(self.stream, self.arrays, self.n_frame)
-        self.set(next_attempt=np.array(numbers))
+            self.launch(search().vectors, "list_tasks", (1,), n_frame=self.n_frame)
+            self.launch(search().vectors, "take_peaks", (self.n_frame,))
+        self.set(next_attempt=numbers)
         search().start(self.stream, self.arrays, self.n_frame)
-        self.found = {name: array.get(stream=self.stream) for name, array in self.arrays.items()}
-        self.stream.synchronize()
-        self.found["tasks"] = self.found["tasks"].view(trial_tables.TASK)[:, 0]
-        self.found["sets"] = self.found["sets"].view(trial_tables.VECTOR_SETS)[:, 0]
+        self.found = {name: self.get(name) for name in self.arrays} if fetch else {}
         return self.found
 
     def outcome(self, slot: int) -> dict[str, bytes]:
-        """All numbers that a slot's attempt gave, to compare."""
-        found, set_ = self.found, self.found["sets"][slot]
-        frame = found["tasks"]["frame"][slot]
-        n_sampled = found["n_sampled"][slot] if set_["n_scan"] else 0
+        """All that a slot's attempt gave, to compare; nothing that was not written is looked at."""
+        sets, frame = self.get("sets", slot), int(self.get("tasks", slot)["frame"])
+        n_sampled = self.get("n_sampled", slot) if sets["n_scan"] else 0
         lists = {
-            "peaks": found["peaks"][frame, : found["n_peak"][frame]],
-            "sets": set_,
-            "scan_vectors": found["scan_vectors"][slot, : set_["n_scan"]],
-            "turn_vectors": found["turn_vectors"][slot, : set_["n_turn"]],
-            "sampled": found["sampled"][slot, :n_sampled],
-            "refined": found["refined"][slot, :n_sampled],
-            "directions": found["directions"][slot, : found["n_direction"][slot]],
+            "peaks": (frame, self.get("n_peak", frame)),
+            "scan_vectors": (slot, sets["n_scan"]),
+            "turn_vectors": (slot, sets["n_turn"]),
+            "sampled": (slot, n_sampled),
+            "refined": (slot, n_sampled),
+            "directions": (slot, self.get("n_direction", slot)),
         }
-        return {name: value.tobytes() for name, value in lists.items()}
+        numbers = {name: self.get(name, row, slice(0, int(n))) for name, (row, n) in lists.items()}
+        return {name: value.tobytes() for name, value in (numbers | {"sets": sets}).items()}
 
 
 def cpu_vectors(cell_name: str, q: np.ndarray, attempt: int):
