@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 BETWEEN_LOOKS = 2e-4
 """Seconds between two looks whether a batch is done."""
 
-NO_ROOM, UNUSABLE = "more peaks or lattices than a device has room for", "refused by the device"
+NO_ROOM = "more peaks, lattices or detector positions than a device has room for"
+UNUSABLE = "refused by the device"
 """Why a frame goes to the CPU."""
 
 

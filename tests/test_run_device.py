@@ -149,7 +149,7 @@ def test_a_run_with_one_broken_device_of_two_goes_on_with_the_other(folder: Path
 @pytest.mark.parametrize(
     ("body", "n", "why"),
     [
-        ("small", 6, "more peaks or lattices than a device has room for"),
+        ("small", 6, "more peaks, lattices or detector positions than a device has room for"),
         ("fussy", 2, "refused by the device"),
     ],
 )

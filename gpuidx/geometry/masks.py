@@ -23,6 +23,9 @@ from gpuidx.geometry.raster import draw_beyond, draw_edges, draw_region
 MOST_KEPT = 8
 """Masks that are kept, of different detector positions and wavelengths."""
 
+_ALWAYS = (b"", 0.0)
+"""`Masks.key` where a mask depends on neither."""
+
 
 @dataclass(frozen=True, slots=True)
 class ValueRules:
@@ -94,11 +97,8 @@ class Masks:
         wavelength
             Å.
         """
-        if math.isfinite(self._highres):
-            key = (detector.corner.tobytes(), wavelength)
-        elif self._regions:
-            key = (detector.corner[:, :2].tobytes(), 0.0)
-        else:
+        key = self.key(detector, wavelength)
+        if key == _ALWAYS:
             return self._fixed
         bad = self._kept.get(key)
         if bad is None:
@@ -107,6 +107,12 @@ class Masks:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return bad
+
+    def key(self, detector: Detector, wavelength: float) -> tuple[bytes, float]:
+        """What a mask depends on: `at` gives equal masks where these are equal; costs nothing."""
+        if math.isfinite(self._highres):
+            return detector.corner.tobytes(), wavelength
+        return (detector.corner[:, :2].tobytes(), 0.0) if self._regions else _ALWAYS
 
     def flagged(self, image: NDArray[Any]) -> NDArray[np.bool_] | None:
         """Pixels of a slab that are bad by value and by rules that `rules` cannot hold.

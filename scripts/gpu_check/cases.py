@@ -154,7 +154,7 @@ def _positions() -> Run:
     frames = []
     for number in range(13):
         position = {
-            "shift_x": (0.0, 2.3e-4, -7.1e-4)[number % 3], "shift_y": (0.0, 1.7e-4)[number // 3 % 2],
+            "shift_x": (0.0, 2.3e-4)[number // 2 % 2], "shift_y": (0.0, 1.7e-4)[number // 2 % 2],
             "clen": CLEN + 1e-4 * number, "photon_energy": PHOTON_ENERGY + 3.7 * number,
         }  # fmt: skip
         frames.append(

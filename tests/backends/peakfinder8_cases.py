@@ -75,6 +75,9 @@ class FixedMasks:
     def at(self, detector: Detector, wavelength: float) -> np.ndarray:
         return self.bad
 
+    def key(self, detector: Detector, wavelength: float) -> tuple[bytes, float]:
+        return b"", 0.0
+
 
 @dataclass
 class Case:

@@ -23,6 +23,7 @@ from backends.ways import DEVICE, bits, cuda_backend, search_batch
 
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.backends.cuda import backend as backend_module
+from gpuidx.backends.cuda.buffers import Sizes
 from gpuidx.errors import Rejected
 from gpuidx.geometry.masks import Masks, ValueRules
 from gpuidx.model import PIXEL_TYPES
@@ -214,11 +215,17 @@ def test_frames_of_different_types_positions_and_wavelengths_share_a_batch() -> 
     assert assert_same(search_batch(make(gpu_batch=8), frames), frames) > 40
 
 
-def test_more_positions_than_are_kept_are_no_trouble() -> None:
-    backend = make(gpu_batch=6)
-    frames = [make_frame(GEOMETRY, image_of(seed), shift_x=1e-4 * seed) for seed in range(6)]
+def test_frames_at_more_positions_than_a_batch_may_have_are_left_to_the_cpu() -> None:
+    backend = make(gpu_batch=7)
+    places = (0, 1, 2, 2, 3, 1, 2)
+    frames = [make_frame(GEOMETRY, image_of(seed), shift_x=1e-4 * at) for seed, at in enumerate(places)]
     for _ in range(2):
-        assert_same(search_batch(backend, frames), frames)
+        results = search_batch(backend, frames)
+        assert [at for at, found in zip(places, results, strict=True) if found] == [1, 2, 2, 1, 2]
+        done = [(found, frame) for found, frame in zip(results, frames, strict=True) if found]
+        assert_same(*zip(*done, strict=True))
+    others = [frame for frame, at in zip(frames, places, strict=True) if at in (0, 3)]
+    assert_same(search_batch(backend, others), others)
 
 
 def test_each_frame_is_searched_with_the_mask_of_its_own_wavelength() -> None:
@@ -229,8 +236,32 @@ def test_each_frame_is_searched_with_the_mask_of_its_own_wavelength() -> None:
     highres = 2.1 / frames[0].detector.max_q
     backend = cuda_backend(GEOMETRY, OPTIONS, Masks(GEOMETRY, highres), gpu_batch=32)
     finder = PeakFinder(GEOMETRY, OPTIONS, Masks(GEOMETRY, highres))
-    for found, frame in zip(search_batch(backend, frames), frames, strict=True):
+    total = 0
+    for frame, found in zip(frames, search_batch(backend, frames), strict=True):
+        if found:
+            total += len(found.peaks)
+            assert bits(found.peaks) == bits(finder.find(frame)), frame.wavelength
+    assert total > 5
+    for frame in frames[::7]:
+        (found,) = search_batch(backend, [frame])
         assert bits(found.peaks) == bits(finder.find(frame)), frame.wavelength
+
+
+def test_the_memory_that_is_taken_is_what_was_computed(device) -> None:
+    pool = cupy.cuda.MemoryPool()
+    with cupy.cuda.using_allocator(pool.malloc):
+        backend, running = make(gpu_batch=4), []
+        for step in range(4):  # each batch with two positions of its own
+            shifts = (3e-4 * step, 3e-4 * step + 1e-4)
+            if len(running) == backend.in_flight:
+                backend.results(running.pop(0))
+            running.append(
+                backend.upload([make_frame(GEOMETRY, image_of(1), shift_x=shift) for shift in shifts])
+            )
+            backend.find_peaks(running[-1])
+        rect = np.array([(p.slab_x, p.slab_y, p.width, p.height) for p in PANELS], np.int32)
+        needed = Sizes.of(rect, GEOMETRY.slab_shape).bytes_needed(4, backend.in_flight)
+        assert 0.9 * needed < pool.total_bytes() < 1.1 * needed
 
 
 def test_a_device_that_fails_says_so_when_a_batch_is_asked_about(device) -> None:
@@ -252,7 +283,7 @@ def test_scattering_vectors_are_those_of_the_detector() -> None:
         replace(
             make_frame(GEOMETRY, image_of(seed)),
             wavelength=1.0 + 0.07 * seed,
-            detector=GEOMETRY.detector(0.08 + 0.01 * (seed % 2), 1e-4 * (seed % 3), 2e-4),
+            detector=GEOMETRY.detector(0.08 + 0.01 * (seed % 3), 1e-4 * (seed % 2), 2e-4),
         )
         for seed in range(5)
     ]

@@ -12,16 +12,23 @@ A batch has buffers of its own from `upload` to `results`; what kernels need onl
 for they run one after the other on *work*.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuidx.backends.cuda.buffers import FIRST_PEAKS, BatchBuffers, Sizes, batch_size, make_scratch
+from gpuidx.backends.cuda.buffers import (
+    FIRST_PEAKS,
+    KEPT_TABLES,
+    BatchBuffers,
+    Sizes,
+    batch_size,
+    make_scratch,
+)
 from gpuidx.backends.cuda.kernels import Kernels
 from gpuidx.backends.cuda.peakfinder8 import (
     FILE,
@@ -36,13 +43,10 @@ from gpuidx.backends.peak_table import peak_list, unsaturated
 from gpuidx.backends.rings import make_rings
 from gpuidx.backends.values import check_image, float32_rules
 from gpuidx.cell import UnitCell
-from gpuidx.geometry.detector import Detector, Geometry
+from gpuidx.geometry.detector import Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import BYTE_TYPES, PIXEL_TYPES, Found, Frame, PeakList
 from gpuidx.options import Options
-
-KEPT_TABLES = 2
-"""Sets of tables kept: for runs in which a header moves the detector to and fro."""
 
 IN_FLIGHT = 2
 """Batches under way: one is copied while the other is searched."""
@@ -50,32 +54,23 @@ IN_FLIGHT = 2
 NOT_READY = 600
 """``cudaErrorNotReady``: what was asked for is still under way."""
 
+TableKey = tuple[tuple[bytes, float], bytes]
+"""What tables are for: key of the mask, x and y of the panels."""
+
 TYPES = (*PIXEL_TYPES, *BYTE_TYPES)
 """dtypes of images."""
 
 _NONE = PeakList(fs=np.empty(0), ss=np.empty(0), panel=np.empty(0, np.int32), intensity=np.empty(0))
 
 
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Frames that can be searched together.
+class GroupKey(NamedTuple):
+    """What frames have in common that can be searched together: type of pixels, and what tables are for.
 
-    Attributes
-    ----------
-    dtype
-        Of their images.
-    detector
-        Of one of them: x and y of the panels are those of all.
-    bad : (ss, fs)
-        Their mask; held here, for groups are told apart by its id.
-    numbers
-        In the batch.
+    *tables*: equal for the same mask and rings.
     """
 
     dtype: str
-    detector: Detector
-    bad: NDArray[np.bool_]
-    numbers: list[int]
+    tables: TableKey
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +103,8 @@ class CudaBatch:
         As given.
     rows
         Row of the buffers of each frame that is searched, by its number in the batch.
+    left
+        Numbers of frames that are left to the CPU.
     parts
         All rows.
     buffers
@@ -118,6 +115,7 @@ class CudaBatch:
 
     frames: Sequence[Frame]
     rows: dict[int, int]
+    left: frozenset[int] = frozenset()
     parts: list[Part] = field(default_factory=list)
     buffers: BatchBuffers | None = None
     uploaded: Any = None
@@ -179,7 +177,7 @@ class CudaBackend:
         self._rules = float32_rules(masks.rules)
         self._up, self._work, self._down = (cupy.cuda.Stream(non_blocking=True) for _ in range(3))
         self._kernels: dict[tuple[str, int], Kernels] = {}
-        self._tables: OrderedDict[tuple[int, bytes], tuple[NDArray[np.bool_], DeviceTables]] = OrderedDict()
+        self._tables: OrderedDict[TableKey, DeviceTables] = OrderedDict()
         self._saturation: Any = None
         if not options.use_saturated and masks.saturation_map is not None:
             self._saturation = cupy.asarray(masks.saturation_map.reshape(-1))
@@ -252,52 +250,63 @@ class CudaBackend:
         ValueError
             If there are more frames than fit, or more batches under way.
         """
-        groups = self._groups(frames)
-        order = [number for group in groups.values() for number in group.numbers]
+        all_groups = self._groups(frames)
+        groups = self._affordable(all_groups)
+        order = [number for numbers in groups.values() for number in numbers]
         if not order:
             return CudaBatch(frames, {})
         if len(order) > self.batch_size or not self._free:
             raise ValueError(f"{len(order)} frames, {len(self._free)} free buffers of {self.batch_size}")
-        tables = [self._tables_of(group) for group in groups.values()]
-        batch = CudaBatch(frames, {number: row for row, number in enumerate(order)})
+        tables = {key: self._tables_of(frames[numbers[0]]) for key, numbers in groups.items()}
+        left = frozenset(n for key, numbers in all_groups.items() if key not in groups for n in numbers)
+        batch = CudaBatch(frames, {number: row for row, number in enumerate(order)}, left)
         batch.buffers = self._free.pop()
-        for group, own in zip(groups.values(), tables, strict=True):
-            first = batch.rows[group.numbers[0]]
-            end = first + len(group.numbers)
-            images = batch.buffers.images(first, end, group.dtype)
-            batch.parts.append(Part(first, end, images, own))
-            for number, place in zip(group.numbers, images, strict=True):
+        for key, numbers in groups.items():
+            first = batch.rows[numbers[0]]
+            images = batch.buffers.images(first, first + len(numbers), key.dtype)
+            batch.parts.append(Part(first, first + len(numbers), images, tables[key]))
+            for number, place in zip(numbers, images, strict=True):
                 self._copy(frames[number], place)
         self._send_panels(batch.buffers, [frames[number] for number in order])
         batch.uploaded = self._up.record()
         return batch
 
-    def _groups(self, frames: Sequence[Frame]) -> dict[tuple[Any, ...], Group]:
-        """The frames that are searched, those together that can be searched together."""
-        groups: dict[tuple[Any, ...], Group] = {}
+    def _groups(self, frames: Sequence[Frame]) -> dict[GroupKey, list[int]]:
+        """Numbers of the frames that are searched, those together that can be searched together."""
+        groups: dict[GroupKey, list[int]] = {}
         for number, frame in enumerate(frames):
             if frame.peaks is None and frame.image is not None and self._options.peaks == "peakfinder8":
                 check_image(frame.image, self._geometry.slab_shape, TYPES)
-                bad = self._masks.at(frame.detector, frame.wavelength)
-                dtype = frame.image.dtype.str
-                key = dtype, *self._table_key(frame.detector, bad)
-                groups.setdefault(key, Group(dtype, frame.detector, bad, [])).numbers.append(number)
+                key = GroupKey(frame.image.dtype.str, self._table_key(frame))
+                groups.setdefault(key, []).append(number)
         return groups
 
-    @staticmethod
-    def _table_key(detector: Detector, bad: NDArray[np.bool_]) -> tuple[int, bytes]:
-        return id(bad), detector.corner[:, :2].tobytes()
+    def _affordable(self, groups: dict[GroupKey, list[int]]) -> dict[GroupKey, list[int]]:
+        """Groups for whose tables there is room and time: those that are there, then those of most frames.
 
-    def _tables_of(self, group: Group) -> DeviceTables:
-        """Tables for a position and mask; the mask is kept, so its id stays its own."""
+        Making tables takes as long as a CPU needs for several frames; where each frame has its own position
+        or mask (``--highres`` with a wavelength for each shot), many workers do it sooner than one device.
+        """
+        n_frame: Counter[TableKey] = Counter()
+        for key, numbers in groups.items():
+            n_frame[key.tables] += len(numbers)
+        best = sorted(n_frame, key=lambda table: (table not in self._tables, -n_frame[table]))[:KEPT_TABLES]
+        return {key: numbers for key, numbers in groups.items() if key.tables in best}
+
+    def _table_key(self, frame: Frame) -> TableKey:
+        detector = frame.detector
+        return self._masks.key(detector, frame.wavelength), detector.corner[:, :2].tobytes()
+
+    def _tables_of(self, frame: Frame) -> DeviceTables:
+        """Tables for a frame's position and mask."""
         import cupy
 
-        bad = group.bad
-        key = self._table_key(group.detector, bad)
+        key = self._table_key(frame)
         if key not in self._tables:
             options = self._options
+            bad = self._masks.at(frame.detector, frame.wavelength)
             rings = make_rings(
-                group.detector, self._geometry.slab_shape, bad, options.min_res, options.max_res
+                frame.detector, self._geometry.slab_shape, bad, options.min_res, options.max_res
             )
             host = make_tables(rings, sampled=options.peakfinder8_fast)
             while len(self._tables) >= KEPT_TABLES:
@@ -306,9 +315,9 @@ class CudaBackend:
             arrays = {name: cupy.asarray(array) for name, array in host.arrays().items()}
             mean, upper = (cupy.empty((self.batch_size, host.n_ring), np.float32) for _ in range(2))
             self._device.synchronize()
-            self._tables[key] = (bad, DeviceTables(host, arrays, mean, upper))
+            self._tables[key] = DeviceTables(host, arrays, mean, upper)
         self._tables.move_to_end(key)
-        return self._tables[key][1]
+        return self._tables[key]
 
     def _copy(self, frame: Frame, place: Any) -> None:
         from cupy.cuda import runtime
@@ -376,7 +385,10 @@ class CudaBackend:
         return bool(status == 0)
 
     def results(self, batch: CudaBatch) -> list[Found | None]:
-        """Peaks of each frame; None for one with more candidates or larger peaks than there is room for."""
+        """Peaks of each frame; None for one with more of something than there is room for.
+
+        That is candidates, pixels of a peak, or positions of the detector and masks in the batch.
+        """
         buffers = batch.buffers
         if buffers is None:
             return [self._found(frame, _NONE) for frame in batch.frames]
@@ -384,7 +396,9 @@ class CudaBackend:
         found: list[Found | None] = []
         for number, frame in enumerate(batch.frames):
             row = batch.rows.get(number)
-            if row is None or batch.fetched is None:
+            if number in batch.left:
+                found.append(None)
+            elif row is None or batch.fetched is None:
                 found.append(self._found(frame, _NONE))
             elif self._is_over(buffers, row):
                 found.append(None)

@@ -31,6 +31,9 @@ BATCHES = (32, 8, 4, 2, 1)
 SHARE_OF_FREE = 0.8
 """Of the memory that is free, how much may be taken."""
 
+KEPT_TABLES = 2
+"""Sets of tables kept, and in a batch at most: for detectors that a header moves to and fro."""
+
 COUNTS = ("n_candidate", "overflow", "n_peak")
 
 _PEAK_WORDS = PEAK.itemsize // 4
@@ -60,11 +63,12 @@ class Sizes:
         return cls(slab_shape[0] * slab_shape[1], n_position, len(rect), most_candidates(n_position))
 
     def bytes_needed(self, n_frame: int, in_flight: int) -> int:
-        """Device memory of all buffers for batches of *n_frame*."""
+        """Device memory of all buffers for batches of *n_frame*, and of all tables."""
         ordered = WIDEST * self.n_position * filled(n_frame)
         found = self.most * (4 + PEAK.itemsize) + 4 * n_word(self.n_position)
         outcome = MAX_PEAKS * (PEAK.itemsize + 24) + 4 * len(COUNTS) + 72 * self.n_panel + 12
-        return ordered + n_frame * (found + in_flight * (WIDEST * self.n_pixel + outcome))
+        tables = KEPT_TABLES * (1 + in_flight) * (6 * self.n_pixel + 4 * self.n_position)
+        return ordered + tables + n_frame * (found + in_flight * (WIDEST * self.n_pixel + outcome))
 
 
 def filled(n_frame: int) -> int:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gpuidx.backends.rings import Rings
 from gpuidx.backends.sample import EMPTY_SLOT, sample_rings
+from gpuidx.jit import jit
 
 UNUSED = -1
 """In place of a pixel's place: it is not used."""
@@ -68,13 +69,14 @@ class Tables:
 def make_tables(rings: Rings, *, sampled: bool) -> Tables:
     """Tables for the rings of one detector position and mask; *sampled* for ``--peakfinder8-fast``."""
     ring_of = np.argsort(-rings.count, kind="stable").astype(np.int32)
-    count = rings.count[ring_of]
-    ring_start = _starts(count)
-    pixel_of = rings.members[_ranges(rings.start[ring_of], count)]
+    ring_start = _starts(rings.count[ring_of])
+    panel_start = _starts(rings.rect[:, 2] * rings.rect[:, 3])
     place_of = np.full(len(rings.ring), UNUSED, np.int32)
-    place_of[pixel_of] = np.arange(len(pixel_of), dtype=np.int32)
-    area = rings.rect[:, 2] * rings.rect[:, 3]
-    panel_start = _starts(area)
+    position_of = np.empty(len(rings.members), np.int32)
+    _fill_places(
+        rings.members, rings.start, ring_of, rings.panel_of, rings.rect, rings.shape[1], panel_start,
+        place_of, position_of,
+    )  # fmt: skip
     sample_start, sample = np.zeros(1, np.int32), np.zeros(1, np.int32)
     if sampled:
         pixels = sample_rings(rings)[ring_of]
@@ -82,11 +84,11 @@ def make_tables(rings: Rings, *, sampled: bool) -> Tables:
         sample = place_of[pixels[pixels != EMPTY_SLOT]]
     return Tables(
         n_ring=rings.n_ring,
-        n_place=len(pixel_of),
+        n_place=len(position_of),
         n_position=int(panel_start[-1]),
         slab_width=rings.shape[1],
         place_of=place_of,
-        position_of=_positions(rings, pixel_of, panel_start),
+        position_of=position_of,
         ring_of=ring_of,
         ring_start=ring_start,
         sample_start=sample_start,
@@ -103,16 +105,28 @@ def _starts(count: NDArray[Any]) -> NDArray[np.int32]:
     return np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
 
 
-def _ranges(start: NDArray[np.int32], count: NDArray[np.int32]) -> NDArray[np.int64]:
-    """``start[0] … start[0] + count[0] - 1, start[1] …``."""
-    before = np.repeat(_starts(count)[:-1], count)
-    return np.repeat(start, count) + np.arange(len(before)) - before
+@jit
+def _fill_places(
+    members: NDArray[np.int32],
+    start: NDArray[np.int32],
+    ring_of: NDArray[np.int32],
+    panel_of: NDArray[np.uint16],
+    rect: NDArray[np.int32],
+    width: int,
+    panel_start: NDArray[np.int32],
+    place_of: NDArray[np.int32],
+    position_of: NDArray[np.int32],
+) -> None:
+    """Count the pixels ring by ring; *place_of* and *position_of* are written.
 
-
-def _positions(rings: Rings, pixel: NDArray[np.int32], panel_start: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Position of each of some pixels that lie in panels."""
-    panel = rings.panel_of[pixel].astype(np.intp)
-    ss, fs = np.divmod(pixel, rings.shape[1])
-    x0, y0, n_fs = rings.rect[panel, :3].T
-    positions: NDArray[np.int32] = (panel_start[panel] + (ss - y0) * n_fs + fs - x0).astype(np.int32)
-    return positions
+    A detector that moves from frame to frame has to wait for this.
+    """
+    place = 0
+    for ring in ring_of:
+        for k in range(start[ring], start[ring + 1]):
+            pixel = members[k]
+            panel = panel_of[pixel]
+            fs, ss = pixel % width - rect[panel, 0], pixel // width - rect[panel, 1]
+            place_of[pixel] = place
+            position_of[place] = panel_start[panel] + ss * rect[panel, 2] + fs
+            place += 1
