@@ -25,6 +25,7 @@ from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.backends.cuda import backend as backend_module
 from gpuidx.backends.cuda.buffers import Sizes
 from gpuidx.errors import Rejected
+from gpuidx.geometry.description import Lookup
 from gpuidx.geometry.masks import Masks, ValueRules
 from gpuidx.model import PIXEL_TYPES
 from gpuidx.options import PeakOptions
@@ -331,6 +332,19 @@ def test_more_peaks_than_are_copied_back_at_first_all_arrive() -> None:
     assert len(results[1].peaks) > 300
 
 
+def test_further_peaks_of_one_batch_do_not_wait_for_the_next(device) -> None:
+    options = replace(OPTIONS, min_snr=0.5)
+    backend = make(options, gpu_batch=1)
+    running = []
+    for _ in range(2):
+        running.append(backend.upload([make_frame(GEOMETRY, many_spots())]))
+        backend.find_peaks(running[-1])
+    assert len(backend.results(running[0])[0].peaks) > 300
+    under_way = device.pending
+    backend.results(running[1])
+    assert under_way > device.pending + 6  # its kernels, at least
+
+
 def test_a_frame_with_too_many_candidates_is_left_to_the_cpu(monkeypatch) -> None:
     from gpuidx.backends.cuda import peakfinder8
 
@@ -390,6 +404,15 @@ def test_more_than_was_agreed_is_refused() -> None:
     for batch in batches:
         backend.find_peaks(batch)
         assert_same(backend.results(batch), frames[:2])
+
+
+def test_a_panel_may_be_anywhere_along_the_beam_before_a_frame_says_where_the_detector_is() -> None:
+    panels = tuple(replace(panel, coffset=-0.1) for panel in GEOMETRY.panels)
+    clen = Lookup(value=None, header="/clen", unit="m", line=1)
+    geometry = replace(GEOMETRY, panels=panels, clen=clen)
+    backend = cuda_backend(geometry, OPTIONS, FixedMasks(geometry), compile_for=("u2",), gpu_batch=1)
+    frame = make_frame(GEOMETRY, image_of(1))
+    assert_same(search_batch(backend, [frame]), [frame])
 
 
 def test_everything_is_compiled_before_the_first_frame(device, monkeypatch) -> None:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The CUDA backend: batches of frames through one device, several under way at a time.
 
-Three streams: *up* copies frames to the device, *work* runs the kernels, *down* copies results back, so that
+Streams: *up* copies frames to the device, *work* runs the kernels, *down* copies results back, so that
 the copies of one batch overlap the kernels of another.  Events order what belongs to one batch:
 
     up:    frames of a batch → `uploaded`
     work:  waits for `uploaded`; kernels → `searched`
     down:  waits for `searched`; results → `fetched`, which `results` waits for
+    more:  then what few frames have more of; not on *down*, where the next batch waits for its kernels
 
 A batch has buffers of its own from `upload` to `results`; what kernels need only while they run is shared,
 for they run one after the other on *work*.
@@ -175,7 +176,7 @@ class CudaBackend:
         self._device.use()
         self._geometry, self._options, self._masks = geometry, options, masks
         self._rules = float32_rules(masks.rules)
-        self._up, self._work, self._down = (cupy.cuda.Stream(non_blocking=True) for _ in range(3))
+        self._up, self._work, self._down, self._more = (cupy.cuda.Stream(non_blocking=True) for _ in range(4))
         self._kernels: dict[tuple[str, int], Kernels] = {}
         self._tables: OrderedDict[TableKey, DeviceTables] = OrderedDict()
         self._saturation: Any = None
@@ -232,7 +233,7 @@ class CudaBackend:
         """Wait for the device and give the ring back."""
         from cupy.cuda import runtime
 
-        for stream in (self._up, self._work, self._down):
+        for stream in (self._up, self._work, self._down, self._more):
             with suppress(RuntimeError):
                 stream.synchronize()
         if self._ring is not None:
@@ -419,7 +420,7 @@ class CudaBackend:
         n_peak = int(buffers.counts[2, row])
         rows = buffers.first[row, :n_peak]
         if n_peak > FIRST_PEAKS:
-            rows = buffers.further_peaks(row, n_peak, self._down)
+            rows = buffers.further_peaks(row, n_peak, self._more)
         if not self._options.use_saturated:
             keep = unsaturated(rows["highest"], rows["saturated"], rows["panel"], self._masks.saturation)
             rows = rows[keep]
@@ -433,4 +434,8 @@ def _has_rules(masks: Masks) -> bool:
 
 
 def _some_clen(geometry: Geometry) -> float:
-    return geometry.clen.value if geometry.clen.header is None and geometry.clen.value else 0.1
+    """A camera length, m, with all panels a metre and more from the sample, whatever frames will say.
+
+    What is made ahead depends on x and y alone, unless there is ``--highres``.
+    """
+    return 1.0 - min(panel.coffset for panel in geometry.panels)
