@@ -416,6 +416,12 @@ def test_an_error_of_cuda_becomes_one_of_a_run():
     assert error.exit_code == 1
 
 
+def test_a_defect_of_gpuidx_is_not_blamed_on_the_device():
+    error = backend_error("CUDA device 0", ValueError("3 frames, 0 free buffers of 2"))
+    assert "nvidia-smi" not in str(error)
+    assert "0 free buffers of 2; this is a defect of gpuidx" in str(error)
+
+
 def test_a_problem_is_kept_with_what_was_found():
     report = CudaReport(cupy="c").failed(Problem("a", "b"))
     assert (report.cupy, report.problem, report.mend) == ("c", "a", "b")

@@ -415,6 +415,13 @@ def test_a_panel_may_be_anywhere_along_the_beam_before_a_frame_says_where_the_de
     assert_same(search_batch(backend, [frame]), [frame])
 
 
+@pytest.mark.parametrize("radius", [23171, 2**30, 2**31 - 1])
+def test_a_background_may_be_larger_than_the_panel(radius: int) -> None:
+    options = replace(OPTIONS, local_bg_radius=radius)
+    frames = frames_of(2)
+    assert assert_same(search_batch(make(options, gpu_batch=2), frames), frames, options) > 5
+
+
 def test_everything_is_compiled_before_the_first_frame(device, monkeypatch) -> None:
     made = []
 

@@ -26,6 +26,10 @@ QUEUES = (200, 1000)
 PIXELS_PER_CANDIDATE, FEWEST_CANDIDATES = 128, 4096
 """Room for candidate pixels: one in so many pixels, but at least so many; the CPU does frames with more."""
 
+MOST_RADIUS = 16383
+"""Largest radius of a background that kernels are given: a greater one reaches no further on any panel, and
+squares of distances must fit 32 bits."""
+
 WORDS_AT_ONCE = 4
 """32-bit words of the map of candidates that are read at once."""
 
@@ -211,7 +215,7 @@ def search(
         records=scratch.records, overflow=outcome.overflow, n_pixel=n_pixel, slab_width=host.slab_width,
         n_panel=len(host.rect), n_ring=host.n_ring, n_word=words, most=most,
         has_saturation=saturation is not None, min_pix_count=options.min_pix_count,
-        max_pix_count=options.max_pix_count, local_bg_radius=options.local_bg_radius,
+        max_pix_count=options.max_pix_count, local_bg_radius=min(options.local_bg_radius, MOST_RADIUS),
         min_snr=options.min_snr, **limits,
     )  # fmt: skip
     kernels.launch(

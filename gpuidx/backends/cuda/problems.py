@@ -28,6 +28,9 @@ class Problem(NamedTuple):
 
 _LOOK = "see what 'nvidia-smi' says"
 
+_OURS = (TypeError, ValueError, LookupError, AttributeError, AssertionError)
+"""Exceptions that are no trouble of a device."""
+
 _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
         r"libnvrtc|NVRTC_ERROR_BUILTIN_OPERATION_FAILURE|nvrtc-builtins",
@@ -133,4 +136,6 @@ def backend_error(doing: str, error: BaseException, major: int = 12) -> BackendE
         As in `explain`.
     """
     problem = explain(error, major)
+    if isinstance(error, _OURS):
+        problem = Problem(one_line(error), "this is a defect of gpuidx; --debug shows where")
     return BackendError(f"{doing}: {problem.text}; {problem.mend}")
