@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from gpuidx.errors import BackendError
 from gpuidx.flow.children import Answer, Ended, Pool, Task
 from gpuidx.flow.poller import Poller
 from gpuidx.handover import FRAMES, ON_CPU, PLACES
@@ -59,6 +60,7 @@ class DevicePool:
         self.is_lost = False
         self.notes: Counter[str] = Counter()
         self.count = count
+        self._is_needed = options.backend == "cuda"  # until one was ready: what fails later costs no frame
         # a silence may be a batch that fills, and then one that is done
         task_limit = options.gpu_max_latency / 1e3 + options.task_limit
         self._pool = Pool(
@@ -104,10 +106,17 @@ class DevicePool:
             self._pool.hand_out()
 
     def collect(self, events: Mapping[Any, int]) -> list[tuple[int, str]]:
-        """Give the serials of frames that come back, each with `FOUND` or `ON_CPU`."""
+        """Give the serials of frames that come back, each with `FOUND` or `ON_CPU`.
+
+        Raises
+        ------
+        BackendError
+            If no device can be made ready, and there has to be one.
+        """
         if self.is_lost:
             return []
         located = [self._place(ended) for ended in self._pool.collect(events)]
+        self._is_needed = self._is_needed and not self.is_ready
         self._tell()
         return [found for found in located if found] + self._give_up_if_none_is_left()
 
@@ -131,10 +140,12 @@ class DevicePool:
         self.notes[f"frames done on the CPU: {why}"] += 1
 
     def _tell(self) -> None:
-        """Say what happened to the processes."""
+        """Say what happened to the processes; raises as `collect`."""
         for text in self._pool.given_up[self._n_given_up :]:
             self._n_given_up += 1
             rest = self.count - self._n_given_up
+            if self._is_needed and not rest:
+                raise BackendError(f"--backend=cuda: {text}; give --backend=auto to go on without")
             log.warning("%s; going on %s", text, f"with {rest} other(s)" if rest else "on the CPU")
         if self._pool.restarts > self._n_restart:
             self._n_restart = self._pool.restarts

@@ -86,6 +86,18 @@ def test_a_device_without_enough_memory_leaves_everything_to_the_cpu(tmp_path: P
     same_content(done.chunks, of_cpu.chunks)
 
 
+def test_a_device_that_is_demanded_and_cannot_start_is_an_error(tmp_path: Path) -> None:
+    write_inputs(tmp_path)
+    with Server("rep", beamtime().messages[:1]) as server:
+        words = (*PEAKS, "--max-frames=1", "--backend=cuda", "--gpu-memory=0.001")
+        process = start(tmp_path, *server.request, *words, environment=environment(order="eager"))
+        done = finish(process, tmp_path)
+    assert done.code == 1, done.log
+    assert "going on" not in done.log
+    assert done.log.splitlines()[-1].startswith("gpuidx: --backend=cuda: device process 0 ended")
+    assert "GB may be used" in done.log.splitlines()[-1]
+
+
 def test_two_devices_share_the_frames(tmp_path: Path, of_cpu: Done) -> None:
     done = through(
         tmp_path / "two", "--backend=cuda", "--gpu-devices=0,1", "--gpu-batch=2", "-j2", devices=2,
