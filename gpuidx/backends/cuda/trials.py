@@ -2,9 +2,9 @@
 """Indexing trials on a device, from the peaks of a batch to candidate lattices; the CPU's are the definition.
 
 See ``kernels/indexing_*.cu`` for what the kernels do.  Frames of a batch go through attempts side by side,
-each through its own: a frame that is done drops out, a frame that begins another trial (a further lattice, or fewer
-peaks) goes on beside those that are still in their first.  After a *round* of attempts the host learns which
-frames are left; it starts another round as long as there are any, and never waits.
+each through its own: a frame that is done drops out, a frame that begins another trial (a further lattice, or
+fewer peaks) goes on beside those that are still in their first.  After a *round* of attempts the host learns
+which frames are left; it starts another round as long as there are any, and never waits.
 """
 
 from collections.abc import Mapping
