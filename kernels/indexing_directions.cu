@@ -223,7 +223,7 @@ refine_directions(const Task* __restrict__ tasks, const int* __restrict__ n_task
 
 // One block a slot: the first N_DIRECTIONS in the order of their scores, ties by rank in the scan, that lie apart from
 // all better ones, sign ignored.
-// Memory: 1 kB of shared memory.
+// Memory: 3 kB of shared memory.
 extern "C" __global__ void __launch_bounds__(KEEP_THREADS)
 keep_directions(const Task* __restrict__ tasks, const int* __restrict__ n_task, const Anchor* __restrict__ anchors,
                 const VectorSets* __restrict__ sets, const float4* __restrict__ refined,
@@ -232,6 +232,7 @@ keep_directions(const Task* __restrict__ tasks, const int* __restrict__ n_task, 
                 int* __restrict__ n_direction)             // (slot)
 {
     __shared__ unsigned long long keys[KEEP_THREADS];
+    __shared__ float4 own[KEEP_THREADS];                   // looked at one after the other: that must not take long
     const int slot = blockIdx.x, lane = threadIdx.x;
     if (slot >= *n_task) return;
     const VectorSets set = sets[slot];
@@ -239,16 +240,17 @@ keep_directions(const Task* __restrict__ tasks, const int* __restrict__ n_task, 
         if (lane == 0) n_direction[slot] = 0;
         return;
     }
-    const float4* own = refined + slot * N_SAMPLED;
-    const float score = lane < n_sampled[slot] ? own[lane].w : -1.0f;
-    keys[lane] = score < 0.0f ? ~0ull : (unsigned long long)~__float_as_uint(score) << 32 | (unsigned int)lane;
+    float4 t = make_float4(0.0f, 0.0f, 0.0f, -1.0f);
+    if (lane < n_sampled[slot]) t = refined[slot * N_SAMPLED + lane];
+    own[lane] = t;
+    keys[lane] = t.w < 0.0f ? ~0ull : (unsigned long long)~__float_as_uint(t.w) << 32 | (unsigned int)lane;
     sort_keys(keys, KEEP_THREADS);
     if (lane >= 32) return;                                // one warp goes on; no barrier below
     const float near = anchors[tasks[slot].anchor].same_direction[set.scan_level];
     float4 mine = make_float4(0.0f, 0.0f, 0.0f, 0.0f);     // lane k holds the direction kept as number k
     int n = 0;
     for (int k = 0; k < N_SAMPLED && n < N_DIRECTIONS && keys[k] != ~0ull; k++) {
-        const float4 t = own[(unsigned int)keys[k]];
+        t = own[(unsigned int)keys[k]];
         const float x = __fsub_rn(__fmul_rn(mine.y, t.z), __fmul_rn(mine.z, t.y));
         const float y = __fsub_rn(__fmul_rn(mine.z, t.x), __fmul_rn(mine.x, t.z));
         const float z = __fsub_rn(__fmul_rn(mine.x, t.y), __fmul_rn(mine.y, t.x));

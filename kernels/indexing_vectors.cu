@@ -213,7 +213,6 @@ __device__ __forceinline__ int pair_vectors(const float4* __restrict__ peaks, in
         pair.w = j == i ? PEAK_WEIGHT : 1.0f;
         vectors[threadIdx.x] = pair;
     }
-    __syncthreads();                                  // the keys are read before the next selection
     return n_vector;
 }
 
