@@ -13,13 +13,13 @@ from gpuidx.errors import BackendError
 from gpuidx.flow.children import Answer, Ended, Pool, Task
 from gpuidx.flow.poller import Poller
 from gpuidx.handover import FRAMES, ON_CPU, PLACES
-from gpuidx.options import Options
+from gpuidx.options import USUAL_BATCH, Options
 
 BODY = "gpuidx.device:serve"
 """What runs in a device process."""
 
-USUAL_BATCH = 32
-"""Frames that a device is taken to work on together, where the user does not say."""
+START_LIMIT = 120.0
+"""Seconds in which a device must be ready, kernels that have to be compiled included."""
 
 BATCHES_EACH = 3
 """Batches that frames are handed out for: two under way, and one that fills."""
@@ -64,8 +64,8 @@ class DevicePool:
         # a silence may be a batch that fills, and then one that is done
         task_limit = options.gpu_max_latency / 1e3 + options.task_limit
         self._pool = Pool(
-            BODY, count, args, depth=depth, batch=depth, task_limit=task_limit, counters=PLACES + 1,
-            debug=options.debug, name="device process", shared_fate=True,
+            BODY, count, args, depth=depth, batch=depth, start_limit=START_LIMIT, task_limit=task_limit,
+            counters=PLACES + 1, debug=options.debug, name="device process", shared_fate=True,
         )  # fmt: skip
         self._twice: set[int] = set()
         self._n_restart = self._n_given_up = 0

@@ -29,6 +29,9 @@ ENGINES = (
 MOST_BATCH = 128
 """Frames in a batch of a CUDA device."""
 
+USUAL_BATCH = 32
+"""Frames that a device works on together if it has memory for them: as many as lie side by side."""
+
 
 def numbers(*counts: int) -> Callable[[str], tuple[float, ...]]:
     """A parser of comma-separated numbers, as many as one of *counts* says."""

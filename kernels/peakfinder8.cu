@@ -8,13 +8,14 @@
 // The result is fixed by float32 sums in CrystFEL's order, and floating-point sums cannot be split without other
 // last bits.  So what runs side by side is frames: lane = frame, and every sum is a serial one.
 //
-// Five kernels, in this order, then the scattering vectors; all results are the same in any order of threads.
+// The kernels in their order; all results are the same in any order of threads.
 //   sort_by_ring       frames            -> sorted: pixels ring by ring, LANES frames side by side
 //   clip_rings         sorted            -> mean and limit of each ring; a bit for each candidate pixel
 //   list_candidates    bits              -> candidates of each frame in CrystFEL's order
 //   grow_peaks         candidates        -> one record a candidate: a peak, or none
 //   collect_peaks      records           -> peaks in order
-//   scattering_vectors peaks             -> q
+//   order_by_strength  peaks             -> place of each, strongest first
+//   scattering_vectors peaks             -> q in that order
 //
 // Two ways of counting pixels: a *pixel* is a place in the slab as it was sent (row * width + column), a *position*
 // counts panel by panel, each along its rows, which is CrystFEL's order; panels may lie side by side in the slab.
@@ -351,28 +352,60 @@ grow_peaks(const PIXEL* __restrict__ frames, const unsigned int* __restrict__ bi
     record->panel = panel;
 }
 
-// One block a frame: the records that are peaks, in order, the first MAX_PEAKS of them.
+// One block a frame: of the records that are peaks the first MAX_PEAKS, in order; then, with drop_saturated, without
+// those above max_adu (without their background, as in CrystFEL) or with a pixel above the saturation map.
 // Memory: reads the panels of the records; 32 bytes of shared memory.
 extern "C" __global__ void __launch_bounds__(COLLECT_THREADS)
 collect_peaks(const Peak* __restrict__ records, const int* __restrict__ n_candidate,
               Peak* __restrict__ peaks,               // (frame, MAX_PEAKS)
               int* __restrict__ n_peak,               // (frame)
-              int most)
+              const double* __restrict__ max_adu,     // (panel)
+              int most, int drop_saturated)
 {
     __shared__ int warp_total[COLLECT_THREADS / 32];
     const int frame = blockIdx.x, n = min(n_candidate[frame], most);
     const Peak* own = records + (long long)frame * most;
     Peak* list = peaks + (long long)frame * MAX_PEAKS;
-    int found = 0;
+    int found = 0, kept = 0;
     for (int first = 0; first < n && found < MAX_PEAKS; first += COLLECT_THREADS) {
         const int c = first + threadIdx.x;
         const bool is_peak = c < n && own[c].panel >= 0;
-        int total;
-        const int at = found + prefix_sum(is_peak, warp_total, &total);
-        if (is_peak && at < MAX_PEAKS) list[at] = own[c];
-        found += total;
+        int n_found, n_kept;
+        const int at = found + prefix_sum(is_peak, warp_total, &n_found);
+        bool stays = is_peak && at < MAX_PEAKS;
+        if (stays && drop_saturated) stays = own[c].saturated == 0 && (double)own[c].highest <= max_adu[own[c].panel];
+        const int place = kept + prefix_sum(stays, warp_total, &n_kept);
+        if (stays) list[place] = own[c];
+        found += n_found;
+        kept += n_kept;
     }
-    if (threadIdx.x == 0) n_peak[frame] = min(found, MAX_PEAKS);
+    if (threadIdx.x == 0) n_peak[frame] = kept;
+}
+
+// Smaller for a greater intensity, greatest for none; as whole numbers, and 0 is like -0.
+__device__ __forceinline__ unsigned int falling(float intensity)
+{
+    if (intensity != intensity) return 0xffffffffu;
+    const unsigned int bits = __float_as_uint(__fadd_rn(intensity, 0.0f));
+    return bits >> 31 ? bits : ~bits & 0x7fffffffu;
+}
+
+// One block a frame: the place of each peak among all when the strongest come first, equal ones as they came.
+// 8 * MAX_PEAKS bytes of shared memory.
+extern "C" __global__ void __launch_bounds__(COLLECT_THREADS)
+order_by_strength(const Peak* __restrict__ peaks, const int* __restrict__ n_peak,
+                  int* __restrict__ place_of)         // (frame, MAX_PEAKS)
+{
+    __shared__ unsigned long long keys[MAX_PEAKS];
+    const int frame = blockIdx.x, n = n_peak[frame];
+    const Peak* own = peaks + (long long)frame * MAX_PEAKS;
+    int size = 2;
+    while (size < n) size <<= 1;                      // at most MAX_PEAKS, a power of two
+    for (int i = threadIdx.x; i < size; i += COLLECT_THREADS)
+        keys[i] = i < n ? (unsigned long long)falling(own[i].intensity) << 32 | i : ~0ull;
+    sort_keys(keys, size);
+    for (int i = threadIdx.x; i < n; i += COLLECT_THREADS)
+        place_of[(long long)frame * MAX_PEAKS + (int)(keys[i] & 0xffffffffull)] = i;
 }
 
 // One thread a peak: its scattering vector, with the double arithmetic of Detector.q in its order.
@@ -382,7 +415,8 @@ scattering_vectors(const Peak* __restrict__ peaks, const int* __restrict__ n_pea
                    const double* __restrict__ panels,     // (detector, panel, 9): corner, fs, ss; px
                    const int* __restrict__ detector_of,   // (frame)
                    const double* __restrict__ wavelength, // (frame); angstrom
-                   double* __restrict__ q,                // (frame, MAX_PEAKS, xyz); 1/angstrom
+                   const int* __restrict__ place_of,      // (frame, MAX_PEAKS): where to put it
+                   double* __restrict__ q,                // (frame, MAX_PEAKS, xyz), strongest first; 1/angstrom
                    int n_panel)
 {
     const int frame = blockIdx.y, i = blockIdx.x * COLLECT_THREADS + threadIdx.x;
@@ -396,7 +430,7 @@ scattering_vectors(const Peak* __restrict__ peaks, const int* __restrict__ n_pea
         ray[k] = __dadd_rn(__dadd_rn(panel[k], __dmul_rn(fs, panel[3 + k])), __dmul_rn(ss, panel[6 + k]));
     const double length = __dsqrt_rn(__dadd_rn(__dadd_rn(__dmul_rn(ray[0], ray[0]), __dmul_rn(ray[1], ray[1])),
                                                __dmul_rn(ray[2], ray[2])));
-    double* own = q + 3 * ((long long)frame * MAX_PEAKS + i);
+    double* own = q + 3 * ((long long)frame * MAX_PEAKS + place_of[(long long)frame * MAX_PEAKS + i]);
     own[0] = __ddiv_rn(__ddiv_rn(ray[0], length), wavelength[frame]);
     own[1] = __ddiv_rn(__ddiv_rn(ray[1], length), wavelength[frame]);
     own[2] = __ddiv_rn(__dsub_rn(__ddiv_rn(ray[2], length), 1.0), wavelength[frame]);

@@ -13,6 +13,8 @@
 
 #include "block.cuh"
 
+static_assert((MAX_PEAKS & (MAX_PEAKS - 1)) == 0, "sorting needs a power of two");
+
 // One peak; or none, where `panel` is negative.
 struct Peak {
     float fs, ss;        // centre of mass within the panel, pixel indices (not corners)

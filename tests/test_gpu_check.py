@@ -20,7 +20,8 @@ from gpuidx.model import Found, PeakList
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "gpu-check"
 KERNELS = {
-    "sort_by_ring", "clip_rings", "list_candidates", "grow_peaks", "collect_peaks", "scattering_vectors",
+    "sort_by_ring", "clip_rings", "list_candidates", "grow_peaks", "collect_peaks", "order_by_strength",
+    "scattering_vectors",
 }  # fmt: skip
 
 TOOL = """#!/bin/sh

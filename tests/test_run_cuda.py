@@ -15,8 +15,8 @@ emulator.need("g++", "cupy")
 
 N_FRAME = 10
 
-LATER = 13
-"""Kernels after which a device fails: six of the warm-up, six of the first batch, one of the second."""
+LATER = 15
+"""Kernels after which a device fails: seven of the warm-up, seven of the first batch, one of the second."""
 
 
 def through(folder: Path, *words: str, n_frame: int = N_FRAME, **device) -> Done:

@@ -41,3 +41,8 @@ def peak_list(
         panel=panel.astype(np.int32),
         intensity=intensity.astype(np.float64),
     )
+
+
+def strongest_first(intensity: NDArray[Any]) -> NDArray[np.intp]:
+    """Order of falling intensity, equal ones as they came, NaN last."""
+    return np.argsort(-intensity, kind="stable")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from gpuidx.backends.cuda.detect import probe
+from gpuidx.backends.cuda.problems import backend_error
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,8 +28,9 @@ def _compile_for(number: int, name: str) -> None:
     from gpuidx.backends.cuda.ahead import compile_ahead
 
     begun = time.perf_counter()
-    n_variant = compile_ahead(number)
+    try:
+        n_variant = compile_ahead(number)
+    except Exception as error:
+        raise backend_error(f"device {number} ({name})", error) from error
     seconds = time.perf_counter() - begun
-    print(
-        f"device {number} ({name}): {n_variant} variants of the kernels compiled in {seconds:.1f} s"
-    )
+    print(f"device {number} ({name}): {n_variant} variants of the kernels compiled in {seconds:.1f} s")

@@ -12,7 +12,7 @@ from gpu_check.report import Report
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.backends.cuda.backend import CudaBackend
 from gpuidx.backends.cuda.peakfinder8 import PEAK
-from gpuidx.backends.peak_table import peak_list
+from gpuidx.backends.peak_table import peak_list, strongest_first
 from gpuidx.model import Found, Frame, PeakList
 
 COLUMNS = ("fs", "ss", "panel", "intensity")
@@ -108,6 +108,7 @@ def _check_batch(
         own = peaks[row, :n]
         positions = peak_list(own["fs"], own["ss"], own["panel"], own["intensity"])
         q = frame.detector.q(positions.panel.astype(np.intp), positions.fs, positions.ss, frame.wavelength)
+        q = q[strongest_first(positions.intensity)]
         tally.vectors += n
         if vectors[row, :n].tobytes() != q.tobytes():
             peak = int(np.argmax((vectors[row, :n] != q).any(axis=1)))

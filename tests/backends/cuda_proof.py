@@ -17,6 +17,7 @@ from backends.ways import DEVICE, cuda_backend
 
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.backends.cuda import peakfinder8
+from gpuidx.backends.peak_table import strongest_first
 from gpuidx.geometry.detector import Geometry
 from gpuidx.geometry.masks import ValueRules
 from gpuidx.model import Frame, PeakList
@@ -230,6 +231,7 @@ def _compare(case: Case, backend, found: set[str], number: int, batch) -> None:
             found.add("peaks")
             continue
         q = frame.detector.q(peaks.panel.astype(np.intp), peaks.fs, peaks.ss, frame.wavelength)
+        q = q[strongest_first(peaks.intensity)]
         if not np.array_equal(buffers.outcome.q[rows[i], : len(peaks)].get(), q):
             found.add("vectors")
 

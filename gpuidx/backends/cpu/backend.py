@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpuidx.backends.constants import SHIFT_SIGMA
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.backends.cpu.trials import Trials
+from gpuidx.backends.peak_table import strongest_first
 from gpuidx.cell import UnitCell
 from gpuidx.geometry.detector import Detector, Geometry
 from gpuidx.geometry.masks import Masks
@@ -91,7 +91,7 @@ class CpuBackend:
             return (), 0
         q = frame.detector.q(peaks.panel.astype(np.intp), peaks.fs, peaks.ss, frame.wavelength)
         candidates, n_tries = self._trials.index(
-            q[_strongest_first(peaks.intensity)], shift_sigma(frame.detector, frame.wavelength)
+            q[strongest_first(peaks.intensity)], shift_sigma(frame.detector, frame.wavelength)
         )
         return tuple(candidates), n_tries
 
@@ -107,11 +107,6 @@ class CpuBackend:
             Found(peaks=p, candidates=candidates, n_tries=n_tries)
             for p, (candidates, n_tries) in zip(peaks, lattices, strict=True)
         ]
-
-
-def _strongest_first(intensity: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Order of falling intensity, equal ones as they came, NaN last."""
-    return np.argsort(-intensity, kind="stable")
 
 
 def shift_sigma(detector: Detector, wavelength: float) -> float:

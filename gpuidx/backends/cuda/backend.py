@@ -34,13 +34,14 @@ from gpuidx.backends.cuda.kernels import Kernels
 from gpuidx.backends.cuda.peakfinder8 import (
     FILE,
     DeviceTables,
+    Saturation,
     defines,
     find_vectors,
     lanes_for,
     search,
 )
 from gpuidx.backends.cuda.tables import make_tables
-from gpuidx.backends.peak_table import peak_list, unsaturated
+from gpuidx.backends.peak_table import peak_list
 from gpuidx.backends.rings import make_rings
 from gpuidx.backends.values import check_image, float32_rules
 from gpuidx.cell import UnitCell
@@ -179,9 +180,13 @@ class CudaBackend:
         self._up, self._work, self._down, self._more = (cupy.cuda.Stream(non_blocking=True) for _ in range(4))
         self._kernels: dict[tuple[str, int], Kernels] = {}
         self._tables: OrderedDict[TableKey, DeviceTables] = OrderedDict()
-        self._saturation: Any = None
-        if not options.use_saturated and masks.saturation_map is not None:
-            self._saturation = cupy.asarray(masks.saturation_map.reshape(-1))
+        drop = not options.use_saturated
+        limits = masks.saturation_map.reshape(-1) if drop and masks.saturation_map is not None else None
+        self._saturation = Saturation(
+            max_adu=cupy.asarray(masks.saturation),
+            limits=None if limits is None else cupy.asarray(limits),
+            drop=drop,
+        )
         self.notes: list[str] = []
         self.in_flight = IN_FLIGHT
         rect = np.array([(p.slab_x, p.slab_y, p.width, p.height) for p in geometry.panels], np.int32)
@@ -421,9 +426,6 @@ class CudaBackend:
         rows = buffers.first[row, :n_peak]
         if n_peak > FIRST_PEAKS:
             rows = buffers.further_peaks(row, n_peak, self._more)
-        if not self._options.use_saturated:
-            keep = unsaturated(rows["highest"], rows["saturated"], rows["panel"], self._masks.saturation)
-            rows = rows[keep]
         return peak_list(rows["fs"], rows["ss"], rows["panel"], rows["intensity"])
 
 

@@ -18,6 +18,7 @@ from gpuidx.backends.cuda.peakfinder8 import (
 )
 from gpuidx.backends.rings import MAX_PEAKS
 from gpuidx.errors import BackendError
+from gpuidx.options import USUAL_BATCH
 
 WIDEST = 4
 """Bytes of the widest pixel; there is room for it whatever comes first."""
@@ -25,8 +26,8 @@ WIDEST = 4
 FIRST_PEAKS = 256
 """Peaks of each frame that are copied back with the counts; of few frames the others are fetched too."""
 
-BATCHES = (32, 8, 4, 2, 1)
-"""Frames of a batch, the first for which there is memory; as many as lie side by side."""
+BATCHES = (USUAL_BATCH, 8, 4, 2, 1)
+"""Frames of a batch, the first for which there is memory."""
 
 SHARE_OF_FREE = 0.8
 """Of the memory that is free, how much may be taken."""
@@ -66,7 +67,7 @@ class Sizes:
         """Device memory of all buffers for batches of *n_frame*, and of all tables."""
         ordered = WIDEST * self.n_position * filled(n_frame)
         found = self.most * (4 + PEAK.itemsize) + 4 * n_word(self.n_position)
-        outcome = MAX_PEAKS * (PEAK.itemsize + 24) + 4 * len(COUNTS) + 72 * self.n_panel + 12
+        outcome = MAX_PEAKS * (PEAK.itemsize + 4 + 24) + 4 * len(COUNTS) + 72 * self.n_panel + 12
         tables = KEPT_TABLES * (1 + in_flight) * (6 * self.n_pixel + 4 * self.n_position)
         return ordered + tables + n_frame * (found + in_flight * (WIDEST * self.n_pixel + outcome))
 
@@ -98,7 +99,7 @@ def batch_size(
     BackendError
         If there is not memory for a single frame, or for those wanted.
     """
-    may = SHARE_OF_FREE * free if most_memory is None else min(most_memory, free)
+    may = SHARE_OF_FREE * free if most_memory is None else min(most_memory, SHARE_OF_FREE * free)
     for n_frame in (wanted,) if wanted else BATCHES:
         if sizes.bytes_needed(n_frame, in_flight) <= may:
             return n_frame
@@ -157,6 +158,7 @@ class BatchBuffers:
         self.outcome = Outcome(
             **{name: self._counts[row] for row, name in enumerate(COUNTS)},
             peaks=peaks,
+            place_of=cupy.empty((n_frame, MAX_PEAKS), np.int32),
             q=cupy.empty((n_frame, MAX_PEAKS, 3), np.float64),
         )
         self.panels = Panels(

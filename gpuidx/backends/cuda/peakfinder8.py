@@ -121,15 +121,37 @@ class Outcome:
         Candidate pixels, perhaps more than there was room for; not 0 if a peak had no room; peaks.
     peaks : (frame, MAX_PEAKS × 6) float32
         `PEAK` each.
+    place_of : (frame, MAX_PEAKS) int32
+        Place of each peak when the strongest come first.
     q : (frame, MAX_PEAKS, xyz) float64
-        Scattering vectors of the peaks, Å⁻¹.
+        Scattering vectors of the peaks in that order, Å⁻¹.
     """
 
     n_candidate: Any
     overflow: Any
     n_peak: Any
     peaks: Any
+    place_of: Any
     q: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Saturation:
+    """What is saturated.
+
+    Attributes
+    ----------
+    max_adu : (panel,) float64
+        ADU.
+    limits : (pixel,) float32
+        Values above which a pixel is saturated, ADU; None without a map.
+    drop
+        Whether saturated peaks are dropped (``--no-use-saturated``).
+    """
+
+    max_adu: Any
+    limits: Any | None
+    drop: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +182,7 @@ def search(
     outcome: Outcome,
     options: PeakOptions,
     rules: Rules,
-    saturation: Any | None,
+    saturation: Saturation,
 ) -> None:
     """Start the search of some frames with the same rings and type of pixels.
 
@@ -174,10 +196,8 @@ def search(
         On the device.
     tables, scratch, outcome
         Of at least as many frames; of *outcome* exactly the frames' own part.
-    options, rules
+    options, rules, saturation
         Of the run.
-    saturation : (pixel,) float32
-        Values above which a pixel is saturated, ADU; None without ``--no-use-saturated``.
     """
     host, on_device = tables.host, tables.arrays
     n_frame, n_pixel = frames.shape
@@ -211,27 +231,31 @@ def search(
         frames=frames, bits=bits, candidates=scratch.candidates, n_candidate=outcome.n_candidate,
         ring=on_device["ring"], mean=tables.mean, upper=tables.upper,
         panel_start=on_device["panel_start"], rect=on_device["rect"], placement=on_device["placement"],
-        saturation=on_device["placement"].view(np.float32) if saturation is None else saturation,
+        saturation=on_device["placement"].view("f4") if saturation.limits is None else saturation.limits,
         records=scratch.records, overflow=outcome.overflow, n_pixel=n_pixel, slab_width=host.slab_width,
         n_panel=len(host.rect), n_ring=host.n_ring, n_word=words, most=most,
-        has_saturation=saturation is not None, min_pix_count=options.min_pix_count,
+        has_saturation=saturation.limits is not None, min_pix_count=options.min_pix_count,
         max_pix_count=options.max_pix_count, local_bg_radius=min(options.local_bg_radius, MOST_RADIUS),
         min_snr=options.min_snr, **limits,
     )  # fmt: skip
     kernels.launch(
         "collect_peaks", (n_frame,), stream,
         records=scratch.records, n_candidate=outcome.n_candidate, peaks=outcome.peaks,
-        n_peak=outcome.n_peak, most=most,
+        n_peak=outcome.n_peak, max_adu=saturation.max_adu, most=most, drop_saturated=saturation.drop,
     )  # fmt: skip
 
 
 def find_vectors(kernels: Kernels, stream: Any, outcome: Outcome, panels: Panels) -> None:
-    """Start the computation of the scattering vectors of the peaks of some frames."""
+    """Start the computation of the scattering vectors of the peaks of some frames, strongest first."""
     n_frame = len(outcome.n_peak)
+    kernels.launch(
+        "order_by_strength", (n_frame,), stream,
+        peaks=outcome.peaks, n_peak=outcome.n_peak, place_of=outcome.place_of,
+    )  # fmt: skip
     kernels.launch(
         "scattering_vectors", (_ceil(MAX_PEAKS, kernels.threads("scattering_vectors")), n_frame), stream,
         peaks=outcome.peaks, n_peak=outcome.n_peak, panels=panels.panels,
-        detector_of=panels.detector_of, wavelength=panels.wavelength, q=outcome.q,
+        detector_of=panels.detector_of, wavelength=panels.wavelength, place_of=outcome.place_of, q=outcome.q,
         n_panel=panels.panels.shape[1],
     )  # fmt: skip
 

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from gpuidx.backends.cuda.backend import CudaBackend
 from gpuidx.backends.cuda.buffers import BatchBuffers, Sizes, make_scratch
 from gpuidx.backends.cuda.kernels import Kernels
-from gpuidx.backends.cuda.peakfinder8 import FILE, DeviceTables, defines, find_vectors, lanes_for, search
+from gpuidx.backends.cuda.peakfinder8 import (
+    FILE,
+    DeviceTables,
+    Saturation,
+    defines,
+    find_vectors,
+    lanes_for,
+    search,
+)
 from gpuidx.backends.cuda.tables import Tables
 from gpuidx.backends.values import Rules
 from gpuidx.model import Found, Frame
@@ -152,6 +160,8 @@ class DeviceSearch:
         arrays = {name: cupy.asarray(array) for name, array in tables.arrays().items()}
         mean, upper = (cupy.empty((n_frame, tables.n_ring), np.float32) for _ in range(2))
         self._tables = DeviceTables(tables, arrays, mean, upper)
+        max_adu = cupy.asarray(np.full(len(tables.rect), np.inf))
+        self._saturation = Saturation(max_adu, limits=None, drop=False)
         cupy.cuda.Device().synchronize()
 
     def kernels(self, pixel: str, *, has_rules: bool) -> TimedKernels:
@@ -183,7 +193,7 @@ class DeviceSearch:
         outcome = self._buffers.outcome_of(0, self.n_frame)
         search(
             kernels, lanes_for(self.n_frame), self.stream, self._images, self._tables, self._scratch,
-            outcome, self._options, self._rules, None,
+            outcome, self._options, self._rules, self._saturation,
         )  # fmt: skip
         find_vectors(kernels, self.stream, outcome, self._buffers.panels_of(self.n_frame))
 

@@ -124,7 +124,8 @@ def search_traffic(work: Work) -> dict[str, Traffic]:
         # a candidate: place, three rows of bits, pixel, ring, mean; a peak: rows of pixels, rings, limits
         "grow_peaks": Traffic(7 * SECTOR * candidates + 6 * SECTOR * rows * peaks, SECTOR * candidates),
         "collect_peaks": Traffic(SECTOR * (candidates + peaks), PEAK.itemsize * peaks + 4 * frames),
-        "scattering_vectors": Traffic((PEAK.itemsize + PANEL_BYTES) * peaks, 24 * peaks),
+        "order_by_strength": Traffic(SECTOR * peaks, SECTOR * peaks),
+        "scattering_vectors": Traffic((PEAK.itemsize + 4 + PANEL_BYTES) * peaks, SECTOR * peaks),
     }  # fmt: skip
 
 
