@@ -273,8 +273,9 @@ def test_the_best_directions_are_taken(scanned) -> None:
         np.arange(40212)[::-1] // 61,
         (np.arange(40212) > 40200) * 1e-30,
         np.random.default_rng(0).integers(0, 900, 40212) / 7,
+        (np.arange(40212, dtype=np.int32) + np.float32(32).view(np.int32)).view(np.float32),
     ],
-    ids=["zero", "equal", "some equal", "rising", "falling", "few", "random"],
+    ids=["zero", "equal", "some equal", "rising", "falling", "few", "random", "rising by one bit"],
 )
 def test_equal_scores_are_taken_in_the_order_of_the_grid(scores) -> None:
     stages = Stages("long", [lists_of("long")[0]])
