@@ -14,6 +14,7 @@ from backends.ways import DEVICE
 from gpuidx.backends.constants import (
     ATTEMPTS,
     DIRECT,
+    DIRECTION_STRETCH,
     FEWEST_PEAKS,
     LONGEST_PEAK,
     MAX_PEAKS,
@@ -303,6 +304,22 @@ def test_refined_directions_are_those_of_the_cpu(scanned) -> None:
         assert (np.abs(kept[:, :3] - expected).max(axis=1) < 1e-4).mean() > 0.9
         assert (np.diff(kept[:, 3]) <= 0).all()
         assert np.abs(np.linalg.norm(kept[:, :3], axis=1) - 1).max() <= 0.0601
+
+
+def test_directions_in_which_the_cell_does_not_fit_are_lost() -> None:
+    q = np.random.default_rng(0).uniform(-0.08, 0.08, (190, 3))
+    q[:, 0] = np.repeat([2, 3], 95) / (1.085 * 60)  # planes that lie too close for the cell
+    found = Stages("p1", [q]).run(0)
+    for_scan, level, _, _ = cpu_vectors("p1", q, 0)
+    cell = tables("p1")
+    t = cell.grid[:, cell.grid_start[level] + found["sampled"][0]].astype(float)
+    for_scan[:3] *= cell.local[0, 0, 2]
+    refine_directions(for_scan, t, STEP / SCAN_CYCLES[level])
+    stretch = np.abs(np.linalg.norm(t, axis=0) - 1)
+    sure = np.abs(stretch - DIRECTION_STRETCH) > 1e-3
+    lost = found["refined"][0, :, 3] == -1
+    np.testing.assert_array_equal(lost[sure], stretch[sure] > DIRECTION_STRETCH)
+    assert 0 < lost.sum() < N_SAMPLED
 
 
 def share_found(cell_name: str, lists: list[np.ndarray], attempt: int) -> tuple[int, int]:
