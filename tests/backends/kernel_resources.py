@@ -22,12 +22,15 @@ from gpuidx.backends.cuda.kernels import compile_options, signatures
 from gpuidx.options import PeakOptions
 
 MAJORS = (13, 12)
-LEAST_ARCH = 70
+LEAST_ARCH, OLDEST_OF_NEWEST = 70, 75
+"""Oldest architecture, and oldest that the newest compiler knows."""
 MOST_REGISTERS = 64
 WITH_STACK = ("grow_peaks",)
 """Kernels that have memory of their own for each thread: a queue."""
 VARIED_ARCH = 90
 """Architecture that all combinations of two choices are compiled for."""
+USUAL_ARCHS = (70, 75, 80, 86, 89, 90, 100, 120)
+"""Those of cards that are sold; the others differ little from one of them."""
 
 
 INDEXING = tuple(sorted(path.name for path in sources.folder().glob("indexing_*.cu")))
@@ -85,12 +88,20 @@ def covering_variants() -> list[Variant]:
 
 
 def jobs(nvrtc: Nvrtc, extent: str) -> list[tuple[int, Variant]]:
-    """Architectures and variants to compile: of the ``table``, what ``ci`` proves, or ``all``."""
+    """Architectures and variants to compile.
+
+    ``"usual"``: the usual ones by the newest compiler, what only the oldest knows by that, and every pair of
+    choices for one architecture; ``"all"``: every pair of choices for every architecture by both.
+    """
     archs = [arch for arch in nvrtc.archs() if arch >= LEAST_ARCH]
     if extent == "all":
-        return list(product(archs, covering_variants()))
-    more = covering_variants() if extent == "ci" and nvrtc.version()[0] == max(MAJORS) else []
-    return [*product(archs, USUAL), *((VARIED_ARCH, variant) for variant in more if variant not in USUAL)]
+        variants = dict.fromkeys([*covering_variants(), *USUAL])
+        return list(product(archs, variants))
+    if nvrtc.version()[0] < max(MAJORS):
+        return list(product([arch for arch in archs if arch < OLDEST_OF_NEWEST], USUAL))
+    more = [variant for variant in covering_variants() if variant not in USUAL]
+    usual = [arch for arch in archs if arch in USUAL_ARCHS]
+    return [*product(usual, USUAL), *((VARIED_ARCH, variant) for variant in more)]
 
 
 @dataclass(frozen=True)
