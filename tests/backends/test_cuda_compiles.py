@@ -9,7 +9,6 @@ from backends.kernel_resources import CHOICES, MAJORS, USUAL, VARIED_ARCH, Varia
 from gpuidx.backends.cuda import sources
 from gpuidx.backends.cuda.kernels import signatures
 
-
 pytestmark = pytest.mark.timeout(900)
 
 
