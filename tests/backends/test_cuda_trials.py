@@ -7,20 +7,16 @@ import pytest
 from backends.device_trials import bits, device_trials, index_lists, start
 from backends.peak_lists import TrueList, a_few_of_each, nearest, read_benchmark, simulated, trials
 from backends.test_trials import CONDITIONS, odd_lists
+from backends.trial_proof import attempts_made, attempts_of_the_cpu
 from backends.ways import DEVICE
 
-from gpuidx.backends.constants import ACCEPT, ATTEMPTS, FEWEST_PEAKS, SAME_ANGLE
-from gpuidx.backends.cpu.score import agree, count_indexed, is_strong
-from gpuidx.backends.cpu.search import attempt
-from gpuidx.backends.cpu.vectors import usable_peaks
+from gpuidx.backends.constants import ATTEMPTS
 from gpuidx.lattice import same_lattice
 from gpuidx.simulation.peaklists import EXPERIMENTS
 
 emulator.need("g++", "cupy")
 
 import cupy  # noqa: E402
-
-from gpuidx.backends.cuda import trials as trials_module  # noqa: E402
 
 SIGMA = EXPERIMENTS["lyso"].shift_sigma
 LARGEST_ANGLE = 0.01
@@ -115,31 +111,7 @@ def test_tries_end_when_few_peaks_are_left():
     )
 
 
-def attempts_of_the_cpu(true: TrueList) -> int:
-    """How many attempts the first trial takes: `search.find_lattice`, counted."""
-    cell = trials(true.cell_name).cell.tables
-    peaks, length = usable_peaks(true.q)
-    buffer = np.empty(50_000, np.float32)
-    best, best_axes = -1e9, np.zeros((3, 3))
-    if len(length) < FEWEST_PEAKS:
-        return 1
-    for number, (anchor, kind) in enumerate(ATTEMPTS):
-        score, axes, shift = attempt(peaks, length, cell, anchor, kind, true.shift_sigma, buffer)
-        n_indexed, enough = count_indexed(peaks, axes, shift)
-        if score < ACCEPT or not enough:
-            continue
-        if best >= ACCEPT and agree(axes, best_axes, SAME_ANGLE):
-            return number + 1
-        if score > best:
-            best, best_axes = score, axes
-            if is_strong(score, len(length), n_indexed):
-                return number + 1
-    return len(ATTEMPTS)
-
-
-def test_trials_end_after_as_many_attempts_as_on_the_cpu(monkeypatch):
-    monkeypatch.setattr(trials_module, "FIRST_ROUND", 1)
-    monkeypatch.setattr(trials_module, "LATER_ROUND", 1)
+def test_trials_end_after_as_many_attempts_as_on_the_cpu():
     settings = (
         {},
         {"n_peaks": 5},
@@ -149,18 +121,8 @@ def test_trials_end_after_as_many_attempts_as_on_the_cpu(monkeypatch):
         {"spurious": 1.0},
     )
     lists = [simulated(name, seed, **s) for name in ("lyso", "psi") for seed in (7, 8) for s in settings]
-    counted = []
-    for true in lists:
-        stream = cupy.cuda.Stream(non_blocking=True)
-        own = device_trials(true.cell_name, most_frames=1)
-        batch = start(own, [true.q], true.shift_sigma, stream)
-        rounds = 1
-        batch.fetched.synchronize()
-        while not own.advance(batch, stream):
-            rounds += 1
-            batch.fetched.synchronize()
-        counted.append(rounds)
-    assert counted == [attempts_of_the_cpu(true) for true in lists]
+    counted = [attempts_made(true.cell_name, true.q, true.shift_sigma) for true in lists]
+    assert counted == [attempts_of_the_cpu(true.cell_name, true.q, true.shift_sigma) for true in lists]
     assert {1, 2, 4} <= set(counted)
 
 

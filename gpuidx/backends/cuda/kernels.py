@@ -141,6 +141,21 @@ def _checked(kernel: str, parameter: Parameter, value: Any) -> Any:
     return value
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Launch:
+    """A kernel with all that it takes, checked; it keeps arrays alive."""
+
+    function: Any
+    grid: tuple[int, ...]
+    block: tuple[int, ...]
+    values: tuple[Any, ...]
+
+    def start(self, stream: Any) -> None:
+        """Start the kernel on a stream."""
+        with stream:
+            self.function(self.grid, self.block, self.values)
+
+
 class Kernels:
     """The kernels of one file, compiled for the current device.
 
@@ -183,11 +198,14 @@ class Kernels:
         """Names of what a kernel takes."""
         return [parameter.name for parameter in self._signatures[name].parameters]
 
-    def launch(self, name: str, grid: tuple[int, ...], stream: Any, /, **arguments: Any) -> None:
-        """Start a kernel on a stream; see `checked_arguments`."""
+    def prepare(self, name: str, grid: tuple[int, ...], /, **arguments: Any) -> Launch:
+        """A launch that can be made any number of times; see `checked_arguments`."""
         signature = self._signatures[name]
         values = checked_arguments(signature, arguments)
         if name not in self._functions:
             self._functions[name] = self._module.get_function(name)
-        with stream:
-            self._functions[name](grid, (signature.threads,), values)
+        return Launch(self._functions[name], grid, (signature.threads,), values)
+
+    def launch(self, name: str, grid: tuple[int, ...], stream: Any, /, **arguments: Any) -> None:
+        """Start a kernel on a stream; see `checked_arguments`."""
+        self.prepare(name, grid, **arguments).start(stream)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpuidx.backends.constants import N_SAMPLED
-from gpuidx.backends.cuda.kernels import Kernels
+from gpuidx.backends.cuda.kernels import Kernels, Launch
 from gpuidx.backends.cuda.trial_tables import defines
 
 VECTORS_FILE, DIRECTIONS_FILE = "indexing_vectors.cu", "indexing_directions.cu"
@@ -33,13 +33,11 @@ class DirectionSearch:
         self.vectors.compile()
         self.directions.compile()
 
-    def start(self, stream: Any, arrays: Mapping[str, Any], n_frame: int) -> None:
-        """Start the next attempt of every frame that has one.
+    def launches(self, arrays: Mapping[str, Any], n_frame: int) -> list[Launch]:
+        """What makes the first half of the next attempt of every frame that has one, in order.
 
         Parameters
         ----------
-        stream
-            That the kernels run on.
         arrays
             On the device, by name: ``q`` (frame, MAX_PEAKS, xyz) float64, ``plan`` as bytes, those of
             `trial_tables.TrialTables.arrays`, `trial_tables.frame_shapes` and `trial_tables.slot_shapes`.
@@ -50,14 +48,29 @@ class DirectionSearch:
         vectors, directions = self.vectors, self.directions
         tiles = -(-most // directions.numbers["TILE"])
         warps = directions.threads("refine_directions") // 32
-        launch_named(vectors, "list_tasks", (1,), stream, arrays, n_frame=n_frame)
-        launch_named(vectors, "take_peaks", (n_frame,), stream, arrays)
-        launch_named(vectors, "select_vectors", (n_frame,), stream, arrays)
         scan, select = "scan_directions", "select_directions"
-        launch_named(directions, scan, (tiles, n_frame), stream, arrays, most_directions=most)
-        launch_named(directions, select, (n_frame,), stream, arrays, most_directions=most)
-        launch_named(directions, "refine_directions", (N_SAMPLED // warps, n_frame), stream, arrays)
-        launch_named(directions, "keep_directions", (n_frame,), stream, arrays)
+        return [
+            prepare_named(vectors, "list_tasks", (1,), arrays, n_frame=n_frame),
+            prepare_named(vectors, "take_peaks", (n_frame,), arrays),
+            prepare_named(vectors, "select_vectors", (n_frame,), arrays),
+            prepare_named(directions, scan, (tiles, n_frame), arrays, most_directions=most),
+            prepare_named(directions, select, (n_frame,), arrays, most_directions=most),
+            prepare_named(directions, "refine_directions", (N_SAMPLED // warps, n_frame), arrays),
+            prepare_named(directions, "keep_directions", (n_frame,), arrays),
+        ]
+
+    def start(self, stream: Any, arrays: Mapping[str, Any], n_frame: int) -> None:
+        """Start these; see `launches`."""
+        for launch in self.launches(arrays, n_frame):
+            launch.start(stream)
+
+
+def prepare_named(
+    kernels: Kernels, name: str, grid: tuple[int, ...], arrays: Mapping[str, Any], /, **numbers: float
+) -> Launch:
+    """A launch of a kernel on those of *arrays* and *numbers* that have the names of its parameters."""
+    given = {**arrays, **numbers}
+    return kernels.prepare(name, grid, **{p: given[p] for p in kernels.parameters(name)})
 
 
 def launch_named(
@@ -69,6 +82,5 @@ def launch_named(
     /,
     **numbers: float,
 ) -> None:
-    """Start a kernel on those of *arrays* and *numbers* that have the names of its parameters."""
-    given = {**arrays, **numbers}
-    kernels.launch(name, grid, stream, **{p: given[p] for p in kernels.parameters(name)})
+    """Start a kernel; see `prepare_named`."""
+    prepare_named(kernels, name, grid, arrays, **numbers).start(stream)

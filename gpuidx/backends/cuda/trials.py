@@ -24,8 +24,8 @@ from gpuidx.backends.constants import (
     RETRY_ATTEMPTS,
 )
 from gpuidx.backends.cuda.buffers import page_locked
-from gpuidx.backends.cuda.kernels import Kernels
-from gpuidx.backends.cuda.trial_directions import DirectionSearch, launch_named
+from gpuidx.backends.cuda.kernels import Kernels, Launch
+from gpuidx.backends.cuda.trial_directions import DirectionSearch, prepare_named
 from gpuidx.backends.cuda.trial_tables import (
     Shapes,
     defines,
@@ -99,6 +99,8 @@ class TrialBatch:
     trials : (frame,) FRAME_TRIALS
     next_attempt : (frame,) int32
         On the host, as they were after the last round.
+    key, begin, attempt
+        What `DeviceTrials.start` was given last, and the launches that are ready for it.
     fetched
         Event: the last round is over and these two are there; None if nothing is under way.
     """
@@ -111,6 +113,9 @@ class TrialBatch:
         self.n_frame = 0
         self.trials = page_locked((most_frames,), FRAME_TRIALS)
         self.next_attempt = page_locked((most_frames,), np.int32)
+        self.key: tuple[int, ...] = ()
+        self.begin: list[Launch] = []
+        self.attempt: list[Launch] = []
         self.fetched: Any = None
 
 
@@ -127,6 +132,11 @@ class DeviceTrials:
         Of a batch.
     min_peaks
         Frames with fewer are not tried.
+
+    Attributes
+    ----------
+    arrays
+        Tables, and the buffers that every attempt uses again, on the device, by name.
     """
 
     def __init__(
@@ -143,9 +153,9 @@ class DeviceTrials:
             "again": len(ATTEMPTS) + len(FURTHER_ATTEMPTS) if options.retry else NO_ATTEMPT,
         }
         host = tables.arrays() | {"plan": plan.view(np.uint8)}
-        self._arrays = {name: cupy.asarray(array) for name, array in host.items()}
+        self.arrays = {name: cupy.asarray(array) for name, array in host.items()}
         shapes = slot_shapes(most_frames, tables.most_directions) | half_shapes(most_frames)
-        self._arrays |= {name: cupy.empty(*shape) for name, shape in shapes.items()}
+        self.arrays |= {name: cupy.empty(*shape) for name, shape in shapes.items()}
         self._n_sign = 2 if tables.anchors["polar"].any() else 1
         self._directions = DirectionSearch()
         self._orientations = Kernels(ORIENTATIONS_FILE, None, defines())
@@ -183,41 +193,51 @@ class DeviceTrials:
             That all kernels of all batches run on, one after the other.
         """
         batch.n_frame = n_frame
-        batch.arrays |= {"q": q, "n_given": n_given, "shift_sigma": shift_sigma}
         batch.fetched = None
         if n_frame == 0:
             return
-        excluded = batch.arrays["excluded"]
-        excluded.data.memset_async(0, n_frame * MAX_PEAKS, stream)
-        blocks = -(-n_frame // self._cells.threads("begin_trials"))
-        launch_named(
-            self._cells, "begin_trials", (blocks,), stream, batch.arrays,
-            n_frame=n_frame, min_peaks=self._min_peaks,
-        )  # fmt: skip
+        self._prepare(batch, n_frame, {"q": q, "n_given": n_given, "shift_sigma": shift_sigma})
+        batch.arrays["excluded"].data.memset_async(0, n_frame * MAX_PEAKS, stream)
+        batch.begin[0].start(stream)
         self._round(batch, FIRST_ROUND, stream)
 
+    def _prepare(self, batch: TrialBatch, n_frame: int, given: Mapping[str, Any]) -> None:
+        """Have the launches of an attempt ready; they stay so while the batch's arrays are the same."""
+        key = (n_frame, *(array.data.ptr for array in given.values()))
+        if key == batch.key:
+            return
+        batch.arrays |= given
+        arrays = {**self.arrays, **batch.arrays}
+        blocks = -(-n_frame // self._cells.threads("begin_trials"))
+        numbers = {"n_frame": n_frame, "min_peaks": self._min_peaks}
+        batch.begin = [prepare_named(self._cells, "begin_trials", (blocks,), arrays, **numbers)]
+        batch.attempt = self._directions.launches(arrays, n_frame) + self._lattices(arrays, n_frame)
+        batch.key = key
+
+    def _lattices(self, arrays: Mapping[str, Any], n_frame: int) -> list[Launch]:
+        """The second half of an attempt: from directions of the anchor to a verdict on each frame."""
+        orientations, cells = self._orientations, self._cells
+        turns = N_DIRECTIONS * self._n_sign
+        refined = N_ORIENTATIONS // (orientations.threads("refine_orientations") // 32)
+        fits = 2 * N_CELLS // (cells.threads("fit_cells") // 32)
+        return [
+            prepare_named(orientations, "turn_about", (turns, n_frame), arrays),
+            prepare_named(orientations, "pick_orientations", (n_frame,), arrays),
+            prepare_named(orientations, "refine_orientations", (refined, n_frame), arrays),
+            prepare_named(orientations, "choose_orientations", (n_frame,), arrays),
+            prepare_named(cells, "fit_cells", (fits, n_frame), arrays),
+            prepare_named(cells, "finish_attempt", (n_frame,), arrays, **self._numbers),
+        ]
+
     def _round(self, batch: TrialBatch, n_attempt: int, stream: Any) -> None:
-        arrays = {**self._arrays, **batch.arrays}
         for _ in range(n_attempt):
-            self._directions.start(stream, arrays, batch.n_frame)
-            self._lattices(stream, arrays, batch.n_frame)
+            for launch in batch.attempt:
+                launch.start(stream)
         n = batch.n_frame
         words = batch.trials.view(np.float32).reshape(-1, _FRAME_WORDS)
         batch.arrays["trials"][:n].get(stream=stream, out=words[:n], blocking=False)
         batch.arrays["next_attempt"][:n].get(stream=stream, out=batch.next_attempt[:n], blocking=False)
         batch.fetched = stream.record()
-
-    def _lattices(self, stream: Any, arrays: Mapping[str, Any], n_frame: int) -> None:
-        """The second half of an attempt: from directions of the anchor to a verdict on each frame."""
-        orientations, cells = self._orientations, self._cells
-        warps = orientations.threads("refine_orientations") // 32
-        ways = cells.threads("fit_cells") // 32
-        launch_named(orientations, "turn_about", (N_DIRECTIONS * self._n_sign, n_frame), stream, arrays)
-        launch_named(orientations, "pick_orientations", (n_frame,), stream, arrays)
-        launch_named(orientations, "refine_orientations", (N_ORIENTATIONS // warps, n_frame), stream, arrays)
-        launch_named(orientations, "choose_orientations", (n_frame,), stream, arrays)
-        launch_named(cells, "fit_cells", (2 * N_CELLS // ways, n_frame), stream, arrays)
-        launch_named(cells, "finish_attempt", (n_frame,), stream, arrays, **self._numbers)
 
     def advance(self, batch: TrialBatch, stream: Any) -> bool:
         """Whether the trials of a batch are over; starts another round of attempts where that is needed.
