@@ -13,36 +13,19 @@ A batch has buffers of its own from `upload` to `results`; what kernels need onl
 for they run one after the other on *work*.
 """
 
-from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuidx.backends.cuda.buffers import (
-    FIRST_PEAKS,
-    KEPT_TABLES,
-    BatchBuffers,
-    Sizes,
-    batch_size,
-    make_scratch,
-)
+from gpuidx.backends.cuda.batch import CudaBatch, GroupKey, Part
+from gpuidx.backends.cuda.buffers import FIRST_PEAKS, BatchBuffers, Sizes, batch_size, make_scratch
+from gpuidx.backends.cuda.kept_tables import KeptTables
 from gpuidx.backends.cuda.kernels import Kernels
-from gpuidx.backends.cuda.peakfinder8 import (
-    FILE,
-    DeviceTables,
-    Saturation,
-    defines,
-    find_vectors,
-    lanes_for,
-    search,
-)
-from gpuidx.backends.cuda.tables import make_tables
+from gpuidx.backends.cuda.peakfinder8 import FILE, Saturation, defines, find_vectors, lanes_for, search
 from gpuidx.backends.peak_table import peak_list
-from gpuidx.backends.rings import make_rings
 from gpuidx.backends.values import check_image, float32_rules
 from gpuidx.cell import UnitCell
 from gpuidx.geometry.detector import Geometry
@@ -56,72 +39,10 @@ IN_FLIGHT = 2
 NOT_READY = 600
 """``cudaErrorNotReady``: what was asked for is still under way."""
 
-TableKey = tuple[tuple[bytes, float], bytes]
-"""What tables are for: key of the mask, x and y of the panels."""
-
 TYPES = (*PIXEL_TYPES, *BYTE_TYPES)
 """dtypes of images."""
 
 _NONE = PeakList(fs=np.empty(0), ss=np.empty(0), panel=np.empty(0, np.int32), intensity=np.empty(0))
-
-
-class GroupKey(NamedTuple):
-    """What frames have in common that can be searched together: type of pixels, and what tables are for.
-
-    *tables*: equal for the same mask and rings.
-    """
-
-    dtype: str
-    tables: TableKey
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Frames of a batch that are searched together: same rings, same type of pixels.
-
-    Attributes
-    ----------
-    first, end
-        Rows of the batch's buffers.
-    images : (frame, pixel)
-        On the device.
-    tables
-        Of their rings.
-    """
-
-    first: int
-    end: int
-    images: Any
-    tables: DeviceTables
-
-
-@dataclass(eq=False)
-class CudaBatch:
-    """Frames under way.
-
-    Attributes
-    ----------
-    frames
-        As given.
-    rows
-        Row of the buffers of each frame that is searched, by its number in the batch.
-    left
-        Numbers of frames that are left to the CPU.
-    parts
-        All rows.
-    buffers
-        None if nothing has to be searched, and after `CudaBackend.results`.
-    uploaded, fetched
-        Events; `fetched` is None before `CudaBackend.find_peaks`.
-    """
-
-    frames: Sequence[Frame]
-    rows: dict[int, int]
-    left: frozenset[int] = frozenset()
-    parts: list[Part] = field(default_factory=list)
-    buffers: BatchBuffers | None = None
-    uploaded: Any = None
-    fetched: Any = None
 
 
 class CudaBackend:
@@ -179,7 +100,6 @@ class CudaBackend:
         self._rules = float32_rules(masks.rules)
         self._up, self._work, self._down, self._more = (cupy.cuda.Stream(non_blocking=True) for _ in range(4))
         self._kernels: dict[tuple[str, int], Kernels] = {}
-        self._tables: OrderedDict[TableKey, DeviceTables] = OrderedDict()
         drop = not options.use_saturated
         limits = masks.saturation_map.reshape(-1) if drop and masks.saturation_map is not None else None
         self._saturation = Saturation(
@@ -194,6 +114,7 @@ class CudaBackend:
         memory = 1e9 * options.gpu_memory or None
         free, _ = cupy.cuda.runtime.memGetInfo()
         self.batch_size = batch_size(sizes, self.in_flight, free, options.gpu_batch or None, memory)
+        self._tables = KeptTables(geometry, options, masks, self.batch_size)
         self._scratch = make_scratch(sizes, self.batch_size)
         self._free = [BatchBuffers(sizes, self.batch_size) for _ in range(self.in_flight)]
         self._device.synchronize()  # what was cleared was so on the default stream
@@ -257,13 +178,14 @@ class CudaBackend:
             If there are more frames than fit, or more batches under way.
         """
         all_groups = self._groups(frames)
-        groups = self._affordable(all_groups)
+        affordable = self._tables.affordable(key.tables for key, own in all_groups.items() for _ in own)
+        groups = {key: numbers for key, numbers in all_groups.items() if key.tables in affordable}
         order = [number for numbers in groups.values() for number in numbers]
         if not order:
             return CudaBatch(frames, {})
         if len(order) > self.batch_size or not self._free:
             raise ValueError(f"{len(order)} frames, {len(self._free)} free buffers of {self.batch_size}")
-        tables = {key: self._tables_of(frames[numbers[0]]) for key, numbers in groups.items()}
+        tables = {key: self._tables.get(frames[numbers[0]]) for key, numbers in groups.items()}
         left = frozenset(n for key, numbers in all_groups.items() if key not in groups for n in numbers)
         batch = CudaBatch(frames, {number: row for row, number in enumerate(order)}, left)
         batch.buffers = self._free.pop()
@@ -283,47 +205,9 @@ class CudaBackend:
         for number, frame in enumerate(frames):
             if frame.peaks is None and frame.image is not None and self._options.peaks == "peakfinder8":
                 check_image(frame.image, self._geometry.slab_shape, TYPES)
-                key = GroupKey(frame.image.dtype.str, self._table_key(frame))
+                key = GroupKey(frame.image.dtype.str, self._tables.key(frame))
                 groups.setdefault(key, []).append(number)
         return groups
-
-    def _affordable(self, groups: dict[GroupKey, list[int]]) -> dict[GroupKey, list[int]]:
-        """Groups for whose tables there is room and time: those that are there, then those of most frames.
-
-        Making tables takes as long as a CPU needs for several frames; where each frame has its own position
-        or mask (``--highres`` with a wavelength for each shot), many workers do it sooner than one device.
-        """
-        n_frame: Counter[TableKey] = Counter()
-        for key, numbers in groups.items():
-            n_frame[key.tables] += len(numbers)
-        best = sorted(n_frame, key=lambda table: (table not in self._tables, -n_frame[table]))[:KEPT_TABLES]
-        return {key: numbers for key, numbers in groups.items() if key.tables in best}
-
-    def _table_key(self, frame: Frame) -> TableKey:
-        detector = frame.detector
-        return self._masks.key(detector, frame.wavelength), detector.corner[:, :2].tobytes()
-
-    def _tables_of(self, frame: Frame) -> DeviceTables:
-        """Tables for a frame's position and mask."""
-        import cupy
-
-        key = self._table_key(frame)
-        if key not in self._tables:
-            options = self._options
-            bad = self._masks.at(frame.detector, frame.wavelength)
-            rings = make_rings(
-                frame.detector, self._geometry.slab_shape, bad, options.min_res, options.max_res
-            )
-            host = make_tables(rings, sampled=options.peakfinder8_fast)
-            while len(self._tables) >= KEPT_TABLES:
-                self._work.synchronize()  # kernels may still look into what goes now
-                self._tables.popitem(last=False)
-            arrays = {name: cupy.asarray(array) for name, array in host.arrays().items()}
-            mean, upper = (cupy.empty((self.batch_size, host.n_ring), np.float32) for _ in range(2))
-            self._device.synchronize()
-            self._tables[key] = DeviceTables(host, arrays, mean, upper)
-        self._tables.move_to_end(key)
-        return self._tables[key]
 
     def _copy(self, frame: Frame, place: Any) -> None:
         from cupy.cuda import runtime

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A batch of frames under way on a device, and which of its frames are searched together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from gpuidx.backends.cuda.buffers import BatchBuffers
+from gpuidx.backends.cuda.kept_tables import TableKey
+from gpuidx.backends.cuda.peakfinder8 import DeviceTables
+from gpuidx.model import Frame
+
+
+class GroupKey(NamedTuple):
+    """What frames have in common that can be searched together: type of pixels, and what tables are for."""
+
+    dtype: str
+    tables: TableKey
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Frames of a batch that are searched together.
+
+    Attributes
+    ----------
+    first, end
+        Rows of the batch's buffers.
+    images : (frame, pixel)
+        On the device.
+    tables
+        Of their rings.
+    """
+
+    first: int
+    end: int
+    images: Any
+    tables: DeviceTables
+
+
+@dataclass(eq=False)
+class CudaBatch:
+    """Frames under way.
+
+    Attributes
+    ----------
+    frames
+        As given.
+    rows
+        Row of the buffers of each frame that is searched, by its number in the batch.
+    left
+        Numbers of frames that are left to the CPU.
+    parts
+        All rows.
+    buffers
+        None if nothing has to be searched, and after `CudaBackend.results`.
+    uploaded, fetched
+        Events; `fetched` is None before `CudaBackend.find_peaks`.
+    """
+
+    frames: Sequence[Frame]
+    rows: dict[int, int]
+    left: frozenset[int] = frozenset()
+    parts: list[Part] = field(default_factory=list)
+    buffers: BatchBuffers | None = None
+    uploaded: Any = None
+    fetched: Any = None
