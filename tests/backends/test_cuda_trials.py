@@ -4,8 +4,8 @@
 import emulator
 import numpy as np
 import pytest
-from backends.device_trials import bits, device_trials, index_lists, start
-from backends.peak_lists import TrueList, a_few_of_each, nearest, read_benchmark, simulated, trials
+from backends.device_trials import LARGEST_ANGLE, bits, compare, device_trials, index_lists, start
+from backends.peak_lists import TrueList, nearest, simulated, trials
 from backends.test_trials import CONDITIONS, odd_lists
 from backends.trial_proof import attempts_made, attempts_of_the_cpu
 from backends.ways import DEVICE
@@ -19,8 +19,6 @@ emulator.need("g++", "cupy")
 import cupy  # noqa: E402
 
 SIGMA = EXPERIMENTS["lyso"].shift_sigma
-LARGEST_ANGLE = 0.01
-"""Degrees between the lattices of the two, in 99 % of all."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,27 +31,6 @@ def device():
     DEVICE.reset()
     device_trials.cache_clear()  # their memory went with the device
     assert messages == []
-
-
-def compare(lists: list[TrueList], **options: bool) -> list[float]:
-    """Angles between the candidates of a device and of the CPU, of which there must be as many."""
-    angles = []
-    for name in dict.fromkeys(one.cell_name for one in lists):
-        own = [one for one in lists if one.cell_name == name]
-        found = index_lists(
-            device_trials(name, **options), [one.q for one in own], [one.shift_sigma for one in own]
-        )
-        for (candidates, n_tries), true in zip(found, own, strict=True):
-            expected = trials(name, **options).index(true.q, true.shift_sigma)
-            what = f"{name} {true.set_name}: {[c.score for c in candidates]}, CPU {expected}"
-            assert (len(candidates), n_tries) == (len(expected[0]), expected[1]), what
-            for one, other in zip(candidates, expected[0], strict=True):
-                same, angle = same_lattice(one.axes, other.axes)
-                angles.append(angle if same else 180.0)
-                if angles[-1] < LARGEST_ANGLE:
-                    assert one.score == pytest.approx(other.score, rel=1e-3), what
-                assert np.linalg.det(one.axes) > 0
-    return angles
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
@@ -256,14 +233,3 @@ def test_no_kernel_races_strays_or_reads_what_was_not_written(device, schedule):
     assert [bits(one) for one in found] == expected
     assert [len(candidates) for candidates, _ in found] == [2, 0, 0]
     assert device.messages == []
-
-
-@pytest.mark.data
-def test_benchmark_lists_give_the_lattices_of_the_cpu(data_folder):
-    """Of the pseudo-symmetric cell rounding may decide between its settings: hence not all."""
-    lists = a_few_of_each(read_benchmark(data_folder), 1)
-    angles = compare(lists) + compare([one for one in lists if one.set_name in ("lat2", "lat3")], multi=True)
-    assert len(lists) == 11 * 12
-    assert len(angles) == (10 + 2 + 3) * 12
-    assert np.mean(np.array(angles) < LARGEST_ANGLE) >= 0.99
-    assert max(angles) < 0.5

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Indexing trials on a device give the CPU's lattices of the reference data."""
+
+import emulator
+import numpy as np
+import pytest
+from backends.device_trials import LARGEST_ANGLE, compare, compare_lists, device_trials
+from backends.peak_lists import a_few_of_each, read_benchmark
+from backends.test_trials_measured import FRAMES, ONE_TRY, SHIFT_SIGMA, lists_of
+from backends.test_trials_measured import lysozyme as measured_lysozyme
+from backends.ways import DEVICE
+
+from gpuidx.backends.cpu.trials import Trials
+from gpuidx.backends.cuda.trials import DeviceTrials
+from gpuidx.cell import read_cell
+
+emulator.need("g++", "cupy")
+
+lysozyme = measured_lysozyme  # a fixture
+
+
+@pytest.fixture(autouse=True)
+def device():
+    DEVICE.reset()
+    DEVICE.set(order="lazy", check=False, schedule=0)
+    yield DEVICE
+    messages = DEVICE.messages
+    DEVICE.set(order="lazy", check=False, schedule=0)
+    DEVICE.reset()
+    device_trials.cache_clear()  # their memory went with the device
+    assert messages == []
+
+
+@pytest.mark.data
+def test_benchmark_lists_give_the_lattices_of_the_cpu(data_folder):
+    """Of the pseudo-symmetric cell rounding may decide between its settings: hence not all."""
+    lists = a_few_of_each(read_benchmark(data_folder), 1)
+    angles = compare(lists) + compare([one for one in lists if one.set_name in ("lat2", "lat3")], multi=True)
+    assert len(lists) == 11 * 12
+    assert len(angles) == (10 + 2 + 3) * 12
+    assert np.mean(np.array(angles) < LARGEST_ANGLE) >= 0.99
+    assert max(angles) < 0.5
+
+
+@pytest.mark.data
+def test_measured_lists_give_the_lattices_of_the_cpu(lysozyme):
+    own, lists = lysozyme
+    some = [(lists[name], SHIFT_SIGMA) for name in ("image0_local", "image4_radial", "image9_peakfinder8")]
+    angles = compare_lists(own, DeviceTrials(own.cell, ONE_TRY, 4), some)
+    assert len(angles) == 3
+    assert max(angles) < LARGEST_ANGLE
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", FRAMES)
+def test_real_frames_give_the_lattices_of_the_cpu(data_folder, name):
+    (cell_file,) = (data_folder / "images" / FRAMES[name]).glob("*.cell")
+    stream = data_folder / "streams" / "from_frames" / f"{name}.stream.gz"
+    cell, frames = lists_of(stream, read_cell(cell_file))
+    own = Trials(cell, ONE_TRY)
+    some = [(q, sigma) for q, sigma, _ in frames]
+    angles = compare_lists(own, DeviceTrials(own.cell, ONE_TRY, len(some)), some)
+    assert len(angles) == len(frames)
+    assert max(angles) < LARGEST_ANGLE
