@@ -63,12 +63,12 @@ HOST_MUTANTS = (
         "results do not wait for the copy",
         backend.CudaBackend, "results",
         "(batch.fetched or batch.uploaded).synchronize()", "pass",
-        "peaks",
+        "peaks or caps",
     ),
     HostMutant(
         "frames are uploaded on a stream that nothing waits for",
         backend.CudaBackend, "_copy",
-        "self._up.ptr", "self._down.ptr",
+        "self._up.ptr", "self._more.ptr",
         "peaks",
     ),
     HostMutant(
