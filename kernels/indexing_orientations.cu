@@ -265,7 +265,7 @@ refine_orientations(const Task* __restrict__ tasks, const int* __restrict__ n_ta
         }
         __syncwarp(ALL_LANES);
     }
-    const bool back = rigid > score;
+    const bool back = !(score >= rigid);              // also if it is no number
     if (lane < 9)
         own->V[lane] = back ? fit->before[lane] : fit->V[lane];
     else if (lane < 11)

@@ -20,6 +20,7 @@ from gpuidx.backends.cuda import sources
 C_TYPES = {
     "u1": "unsigned char", "i1": "signed char", "u2": "unsigned short", "i2": "short",
     "u4": "unsigned int", "i4": "int", "f4": "float", "f8": "double", "i8": "long long",
+    "u8": "unsigned long long",
 }  # fmt: skip
 """Name in C of each dtype that kernels use."""
 
