@@ -12,11 +12,14 @@ from backends.ways import DEVICE
 
 from gpuidx.backends.constants import ATTEMPTS
 from gpuidx.lattice import same_lattice
+from gpuidx.options import IndexOptions
 from gpuidx.simulation.peaklists import EXPERIMENTS
 
 emulator.need("g++", "cupy")
 
 import cupy  # noqa: E402
+
+from gpuidx.backends.cuda.trials import DeviceTrials, trial_bytes  # noqa: E402
 
 SIGMA = EXPERIMENTS["lyso"].shift_sigma
 
@@ -178,6 +181,23 @@ def test_frames_with_fewer_peaks_than_wanted_are_not_tried():
     found = index_lists(own, [q[:20], q[:19], q[:0], q], SIGMA)
     assert [n_tries for _, n_tries in found] == [1, 0, 0, 1]
     assert [len(candidates) for candidates, _ in found] == [1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("sigma", [0.0, np.nan, np.inf, 1e-30])
+def test_a_senseless_error_of_the_beam_centre_harms_nobody(sigma):
+    q = simulated("lyso", 0).q
+    alone, *others = (index_lists(device_trials("lyso"), [q, q], (SIGMA, s)) for s in (SIGMA, sigma))
+    assert bits(others[0][0]) == bits(alone[0])
+    for candidate in others[0][1][0]:
+        assert np.isfinite(candidate.axes).all()
+
+
+def test_memory_is_as_reckoned():
+    own = DeviceTrials(trials("lyso").cell, IndexOptions(), 5)
+    tables = ("anchors", "grid", "angles", "plan")
+    shared = sum(array.nbytes for name, array in own.arrays.items() if name not in tables)
+    batches = sum(array.nbytes for _ in range(2) for array in own.new_batch().arrays.values())
+    assert trial_bytes(5, 2, trials("lyso").cell) == shared + batches
 
 
 def test_a_batch_without_frames_is_done_at_once():
