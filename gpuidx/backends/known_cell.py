@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from gpuidx.backends.constants import (
     PSEUDO_TOLERANCE,
     SCAN_CYCLES,
+    SHIFT_SIGMA,
     SHORTEST,
     STEP,
     TURN_CYCLES,
 )
 from gpuidx.cell import UnitCell, real_axes
 from gpuidx.errors import BackendError
+from gpuidx.geometry.detector import Detector
 from gpuidx.lattice import primitive_axes, reduce_axes, rotations
 
 _FEWEST_ANGLES = 8
@@ -181,3 +183,15 @@ def _local_rows(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     x = rows[1] - (rows[1] @ z) * z
     x /= np.linalg.norm(x)
     return np.stack([rows @ x, rows @ np.cross(z, x), rows @ z], axis=1)
+
+
+def shift_sigma(detector: Detector, wavelength: float) -> float:
+    """What an error of the beam centre of 1.5 px makes of q, Å⁻¹; *wavelength* in Å.
+
+    From the mean camera length; where that is 0 (a barrel about the sample) from the distance of the corners.
+    """
+    pitch = float(detector.pitch.mean())
+    distance = abs(detector.clen)
+    if not distance > pitch:
+        distance = float((np.linalg.norm(detector.corner, axis=1) * detector.pitch).mean())
+    return SHIFT_SIGMA * pitch / (distance * wavelength)

@@ -8,11 +8,11 @@ import pytest
 from backends.peak_lists import nearest
 
 from gpuidx.backends.constants import ATTEMPTS
-from gpuidx.backends.cpu.backend import shift_sigma
 from gpuidx.backends.cpu.score import count_indexed
 from gpuidx.backends.cpu.search import attempt
 from gpuidx.backends.cpu.trials import Trials
 from gpuidx.backends.cpu.vectors import usable_peaks
+from gpuidx.backends.known_cell import shift_sigma
 from gpuidx.cell import UnitCell, cell_parameters, parse_cell, read_cell
 from gpuidx.geometry import parse_geometry
 from gpuidx.lattice import misorientation, primitive_axes

@@ -27,13 +27,15 @@ def all_options(options: PeakOptions) -> Options:
     return Options(**run, zmq_request="next", **given)
 
 
-def cuda_backend(geometry: Geometry, options: PeakOptions, masks, compile_for=(), ring=None, **more):
+def cuda_backend(
+    geometry: Geometry, options: PeakOptions, masks, cell=None, compile_for=(), ring=None, **more
+):
     """A backend on the pretended device; compiles nothing ahead but for the types *compile_for*."""
     emulator.need("g++", "cupy")
     from gpuidx.backends.cuda.backend import CudaBackend
 
     run = options if isinstance(options, Options) else all_options(options)
-    return CudaBackend(geometry, replace(run, **more), masks, compile_for=compile_for, ring=ring)
+    return CudaBackend(geometry, replace(run, **more), masks, cell, compile_for=compile_for, ring=ring)
 
 
 def search_batch(backend, frames):

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gpuidx.backends.constants import SHIFT_SIGMA
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.backends.cpu.trials import Trials
+from gpuidx.backends.known_cell import shift_sigma
 from gpuidx.backends.peak_table import strongest_first
 from gpuidx.cell import UnitCell
-from gpuidx.geometry.detector import Detector, Geometry
+from gpuidx.geometry.detector import Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Candidate, Found, Frame, PeakList
 from gpuidx.options import Options
@@ -107,15 +107,3 @@ class CpuBackend:
             Found(peaks=p, candidates=candidates, n_tries=n_tries)
             for p, (candidates, n_tries) in zip(peaks, lattices, strict=True)
         ]
-
-
-def shift_sigma(detector: Detector, wavelength: float) -> float:
-    """What an error of the beam centre of 1.5 px makes of q, Å⁻¹; *wavelength* in Å.
-
-    From the mean camera length; where that is 0 (a barrel about the sample) from the distance of the corners.
-    """
-    pitch = float(detector.pitch.mean())
-    distance = abs(detector.clen)
-    if not distance > pitch:
-        distance = float((np.linalg.norm(detector.corner, axis=1) * detector.pitch).mean())
-    return SHIFT_SIGMA * pitch / (distance * wavelength)

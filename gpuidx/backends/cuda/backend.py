@@ -22,22 +22,22 @@ from numpy.typing import NDArray
 
 from gpuidx.backends.cuda.batch import CudaBatch, GroupKey, Part
 from gpuidx.backends.cuda.buffers import FIRST_PEAKS, BatchBuffers, Sizes, batch_size, make_scratch
+from gpuidx.backends.cuda.events import has_happened
 from gpuidx.backends.cuda.kept_tables import KeptTables
 from gpuidx.backends.cuda.kernels import Kernels
 from gpuidx.backends.cuda.peakfinder8 import FILE, Saturation, defines, find_vectors, lanes_for, search
+from gpuidx.backends.cuda.trials import DeviceTrials, TrialBatch, trial_bytes
+from gpuidx.backends.known_cell import KnownCell, shift_sigma
 from gpuidx.backends.peak_table import peak_list
 from gpuidx.backends.values import check_image, float32_rules
 from gpuidx.cell import UnitCell
 from gpuidx.geometry.detector import Geometry
 from gpuidx.geometry.masks import Masks
-from gpuidx.model import BYTE_TYPES, PIXEL_TYPES, Found, Frame, PeakList
+from gpuidx.model import BYTE_TYPES, PIXEL_TYPES, Candidate, Found, Frame, PeakList
 from gpuidx.options import Options
 
 IN_FLIGHT = 2
 """Batches under way: one is copied while the other is searched."""
-
-NOT_READY = 600
-"""``cudaErrorNotReady``: what was asked for is still under way."""
 
 TYPES = (*PIXEL_TYPES, *BYTE_TYPES)
 """dtypes of images."""
@@ -55,7 +55,7 @@ class CudaBackend:
     geometry, options, masks
         Of the run.
     cell
-        Not used: the trials are made by the CPU.
+        The target cell; without one, or with ``--indexing=none``, there are no trials.
     device
         Number of the device.
     ring
@@ -113,10 +113,20 @@ class CudaBackend:
         sizes = Sizes.of(rect, geometry.slab_shape)
         memory = 1e9 * options.gpu_memory or None
         free, _ = cupy.cuda.runtime.memGetInfo()
-        self.batch_size = batch_size(sizes, self.in_flight, free, options.gpu_batch or None, memory)
+        known = KnownCell(cell) if cell is not None and options.does_index else None
+
+        def needed(n_frame: int) -> int:
+            of_trials = trial_bytes(n_frame, self.in_flight, known) if known else 0
+            return sizes.bytes_needed(n_frame, self.in_flight) + of_trials
+
+        self.batch_size = batch_size(needed, free, options.gpu_batch or None, memory)
         self._tables = KeptTables(geometry, options, masks, self.batch_size)
         self._scratch = make_scratch(sizes, self.batch_size)
         self._free = [BatchBuffers(sizes, self.batch_size) for _ in range(self.in_flight)]
+        self._trials = (
+            DeviceTrials(known, options, self.batch_size, min_peaks=options.min_peaks) if known else None
+        )
+        self._trial_batches = {id(b): self._trials.new_batch() for b in self._free} if self._trials else {}
         self._device.synchronize()  # what was cleared was so on the default stream
         self._ring: NDArray[np.uint8] | None = None
         if options.peaks == "peakfinder8" and compile_for:
@@ -132,6 +142,8 @@ class CudaBackend:
         for pixel in types:
             for n_frame in (self.batch_size, 1):
                 self._kernels_for(pixel, lanes_for(n_frame)).compile()
+        if self._trials is not None:
+            self._trials.compile()
         blank = Frame(
             serial=0,
             filename="",
@@ -143,6 +155,7 @@ class CudaBackend:
         )
         batch = self.upload([blank])
         self.find_peaks(batch)
+        self.index(batch)
         self.results(batch)
 
     def _lock_pages(self, ring: NDArray[np.uint8]) -> None:
@@ -225,6 +238,7 @@ class CudaBackend:
         for row, frame in enumerate(frames):
             buffers.host_detector_of[row] = detectors.index(frame.detector)
             buffers.host_wavelength[row] = frame.wavelength
+            buffers.host_shift_sigma[row] = shift_sigma(frame.detector, frame.wavelength)
         buffers.send_panels(len(detectors), len(frames), self._up)
 
     def find_peaks(self, batch: CudaBatch) -> None:
@@ -255,7 +269,16 @@ class CudaBackend:
         return self._kernels[pixel, lanes]
 
     def index(self, batch: CudaBatch) -> None:
-        """Leave the trials to the CPU: candidates of the results are None."""
+        """Begin the indexing trials of the frames that are searched; `done` keeps them going.
+
+        Without a cell, or with ``--indexing=none``, there are none.  Candidates of other frames are None.
+        """
+        if self._trials is None or batch.buffers is None or batch.fetched is None:
+            return
+        buffers, n_frame = batch.buffers, len(batch.rows)
+        batch.trials = self._trial_batches[id(buffers)]
+        outcome = buffers.outcome
+        self._trials.start(batch.trials, outcome.q, outcome.n_peak, buffers.shift_sigma, n_frame, self._work)
 
     def done(self, batch: CudaBatch) -> bool:
         """Whether `results` would not have to wait.
@@ -265,14 +288,15 @@ class CudaBackend:
         RuntimeError
             If the device has failed.
         """
-        from cupy.cuda import runtime
-
         if batch.fetched is None:
             return True
-        status = runtime.eventQuery(batch.fetched.ptr)  # CuPy's `Event.done` takes a failure for "not yet"
-        if status not in (0, NOT_READY):
-            batch.fetched.synchronize()  # raises what the status means
-        return bool(status == 0)
+        if not has_happened(batch.fetched):
+            return False
+        return batch.trials is None or self._advance(batch.trials)
+
+    def _advance(self, trials: TrialBatch) -> bool:
+        assert self._trials is not None
+        return self._trials.advance(trials, self._work)
 
     def results(self, batch: CudaBatch) -> list[Found | None]:
         """Peaks of each frame; None for one with more of something than there is room for.
@@ -283,6 +307,7 @@ class CudaBackend:
         if buffers is None:
             return [self._found(frame, _NONE) for frame in batch.frames]
         (batch.fetched or batch.uploaded).synchronize()
+        lattices = self._lattices(batch)
         found: list[Found | None] = []
         for number, frame in enumerate(batch.frames):
             row = batch.rows.get(number)
@@ -293,13 +318,25 @@ class CudaBackend:
             elif self._is_over(buffers, row):
                 found.append(None)
             else:
-                found.append(self._found(frame, self._peaks(buffers, row)))
+                found.append(self._found(frame, self._peaks(buffers, row), *lattices[row]))
         batch.buffers = None
         self._free.append(buffers)
         return found
 
-    def _found(self, frame: Frame, peaks: PeakList) -> Found:
-        return Found(peaks=peaks if frame.peaks is None else frame.peaks, candidates=None, n_tries=0)
+    def _lattices(self, batch: CudaBatch) -> Sequence[tuple[tuple[Candidate, ...] | None, int]]:
+        """Candidates, and trials that were made, of each row; waits for the trials."""
+        if batch.trials is None:
+            return [(None, 0)] * len(batch.rows)
+        assert self._trials is not None
+        self._trials.finish(batch.trials, self._work)
+        return self._trials.results(batch.trials)
+
+    @staticmethod
+    def _found(
+        frame: Frame, peaks: PeakList, candidates: tuple[Candidate, ...] | None = None, n_tries: int = 0
+    ) -> Found:
+        own = frame.peaks if frame.peaks is not None else peaks
+        return Found(peaks=own, candidates=candidates, n_tries=n_tries)
 
     def _is_over(self, buffers: BatchBuffers, row: int) -> bool:
         n_candidate, overflow, _ = buffers.counts[:, row]

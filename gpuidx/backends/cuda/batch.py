@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from gpuidx.backends.cuda.buffers import BatchBuffers
 from gpuidx.backends.cuda.kept_tables import TableKey
 from gpuidx.backends.cuda.peakfinder8 import DeviceTables
+from gpuidx.backends.cuda.trials import TrialBatch
 from gpuidx.model import Frame
 
 
@@ -56,6 +57,8 @@ class CudaBatch:
         None if nothing has to be searched, and after `CudaBackend.results`.
     uploaded, fetched
         Events; `fetched` is None before `CudaBackend.find_peaks`.
+    trials
+        None before `CudaBackend.index`, and if there are none.
     """
 
     frames: Sequence[Frame]
@@ -65,3 +68,4 @@ class CudaBatch:
     buffers: BatchBuffers | None = None
     uploaded: Any = None
     fetched: Any = None
+    trials: TrialBatch | None = None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Memory of a device and page-locked memory of the host, taken once; and how many frames it is enough for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,7 @@ class Sizes:
         """Device memory of all buffers for batches of *n_frame*, and of all tables."""
         ordered = WIDEST * self.n_position * filled(n_frame)
         found = self.most * (4 + PEAK.itemsize) + 4 * n_word(self.n_position)
-        outcome = MAX_PEAKS * (PEAK.itemsize + 4 + 24) + 4 * len(COUNTS) + 72 * self.n_panel + 12
+        outcome = MAX_PEAKS * (PEAK.itemsize + 4 + 24) + 4 * len(COUNTS) + 72 * self.n_panel + 16
         tables = KEPT_TABLES * (1 + in_flight) * (6 * self.n_pixel + 4 * self.n_position)
         return ordered + tables + n_frame * (found + in_flight * (WIDEST * self.n_pixel + outcome))
 
@@ -79,14 +80,14 @@ def filled(n_frame: int) -> int:
 
 
 def batch_size(
-    sizes: Sizes, in_flight: int, free: int, wanted: int | None = None, most_memory: float | None = None
+    needed: Callable[[int], int], free: int, wanted: int | None = None, most_memory: float | None = None
 ) -> int:
     """Frames of a batch.
 
     Parameters
     ----------
-    sizes, in_flight
-        Of the buffers; batches under way.
+    needed
+        Gives the bytes that batches of so many frames need.
     free
         Bytes of memory that are free.
     wanted
@@ -101,11 +102,11 @@ def batch_size(
     """
     may = SHARE_OF_FREE * free if most_memory is None else min(most_memory, SHARE_OF_FREE * free)
     for n_frame in (wanted,) if wanted else BATCHES:
-        if sizes.bytes_needed(n_frame, in_flight) <= may:
+        if needed(n_frame) <= may:
             return n_frame
-    needed = sizes.bytes_needed(n_frame, in_flight)
     raise BackendError(
-        f"batches of {n_frame} need {needed / 1e9:.3g} GB on the device, {may / 1e9:.3g} GB may be used"
+        f"batches of {n_frame} need {needed(n_frame) / 1e9:.3g} GB on the device, "
+        f"{may / 1e9:.3g} GB may be used"
     )
 
 
@@ -143,8 +144,10 @@ class BatchBuffers:
         `COUNTS`, on the host.
     first : (frame, FIRST_PEAKS) PEAK
         On the host.
-    host_panels, host_detector_of, host_wavelength
-        As `panels`, on the host.
+    shift_sigma : (frame,) float32
+        Expected error of the beam centre, on the device, Å⁻¹.
+    host_panels, host_detector_of, host_wavelength, host_shift_sigma
+        These four on the host.
     """
 
     def __init__(self, sizes: Sizes, n_frame: int) -> None:
@@ -171,6 +174,8 @@ class BatchBuffers:
         self.host_panels = page_locked((n_frame, sizes.n_panel, 9), np.float64)
         self.host_detector_of = page_locked((n_frame,), np.int32)
         self.host_wavelength = page_locked((n_frame,), np.float64)
+        self.shift_sigma = cupy.empty(n_frame, np.float32)
+        self.host_shift_sigma = page_locked((n_frame,), np.float32)
 
     def outcome_of(self, first: int, end: int) -> Outcome:
         """The part of the outcome that belongs to some frames of the batch."""
@@ -188,11 +193,12 @@ class BatchBuffers:
         return self.frames[start : start + size].view(dtype).reshape(end - first, self._sizes.n_pixel)
 
     def send_panels(self, n_detector: int, n_frame: int, stream: Any) -> None:
-        """Copy what the host's panels, detectors and wavelengths hold to the device."""
+        """Copy what the host has about the panels of some frames to the device."""
         for device, host, n in (
             (self.panels.panels, self.host_panels, n_detector),
             (self.panels.detector_of, self.host_detector_of, n_frame),
             (self.panels.wavelength, self.host_wavelength, n_frame),
+            (self.shift_sigma, self.host_shift_sigma, n_frame),
         ):
             device[:n].set(host[:n], stream=stream)
 

@@ -204,7 +204,13 @@ class DeviceSearch:
     def copied(self) -> tuple[int, int]:
         """Bytes of the arrays that `upload` and `download` copy."""
         own, n = self._buffers, self.n_frame
-        up = (self._images, own.host_panels[:1], own.host_detector_of[:n], own.host_wavelength[:n])
+        up = (
+            self._images,
+            own.host_panels[:1],
+            own.host_detector_of[:n],
+            own.host_wavelength[:n],
+            own.host_shift_sigma[:n],
+        )
         down = (own.counts, own.first[:n])
         return sum(int(array.nbytes) for array in up), sum(array.nbytes for array in down)
 

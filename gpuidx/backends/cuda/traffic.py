@@ -25,8 +25,8 @@ LIST_STEPS = 0.1
 """Instructions of a lane a pixel, from the source: to sort it; to average it, once a round (load, convert,
 compare twice, multiply, add twice, count); to mark it if above the limit; to look at its bit."""
 
-PANEL_BYTES, FRAME_BYTES = 9 * 8, 4 + 8
-"""Sent for each panel and each frame besides the pixels: corner and steps; detector and wavelength."""
+PANEL_BYTES, FRAME_BYTES = 9 * 8, 4 + 8 + 4
+"""Sent for each panel and each frame besides the pixels: corner and steps; detector, wavelength, shift."""
 
 
 @dataclass(frozen=True, kw_only=True)

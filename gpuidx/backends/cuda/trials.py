@@ -24,6 +24,7 @@ from gpuidx.backends.constants import (
     RETRY_ATTEMPTS,
 )
 from gpuidx.backends.cuda.buffers import page_locked
+from gpuidx.backends.cuda.events import has_happened
 from gpuidx.backends.cuda.kernels import Kernels, Launch
 from gpuidx.backends.cuda.trial_directions import DirectionSearch, prepare_named
 from gpuidx.backends.cuda.trial_tables import (
@@ -76,8 +77,9 @@ def half_shapes(n_slot: int) -> Shapes:
     }
 
 
-def bytes_needed(n_frame: int, in_flight: int, most_directions: int) -> int:
+def trial_bytes(n_frame: int, in_flight: int, cell: KnownCell) -> int:
     """Device memory of all buffers for batches of *n_frame*, but the tables of the cell."""
+    most_directions = int(np.diff(cell.tables.grid_start).max())
     shared = slot_shapes(n_frame, most_directions) | half_shapes(n_frame)
     own = frame_shapes(n_frame) | {"trials": ((n_frame, _FRAME_WORDS), "f4")}
     return _bytes(shared) + in_flight * _bytes(own)
@@ -246,7 +248,7 @@ class DeviceTrials:
         """
         if batch.fetched is None:
             return True
-        if not batch.fetched.done:
+        if not has_happened(batch.fetched):
             return False
         if (batch.next_attempt[: batch.n_frame] == NO_ATTEMPT).all():
             batch.fetched = None
