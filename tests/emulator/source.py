@@ -100,11 +100,15 @@ def _short(option):
     return option
 
 
+IGNORED = "-DKERNELS_HASH="
+"""Tells CuPy that a header has changed.  Here headers are looked at, so what is alike is built once."""
+
+
 class _Options:
     """NVRTC's options that mean something here: include folders and macros."""
 
     def __init__(self, options):
-        options = [_short(option) for option in options]
+        options = [_short(option) for option in options if not option.startswith(IGNORED)]
         self.include = [option for option in options if option.startswith("-I")]
         definitions = [option[2:].partition("=") for option in options if option.startswith("-D")]
         undefined = [option[2:] for option in options if option.startswith("-U")]
@@ -122,7 +126,7 @@ def _preprocessed(text, include):
     """The source without macros; kept, for it takes as long as all else where nothing has to be built."""
     folders = [Path(option[2:]) for option in include]
     headers = [path for folder in folders for path in sorted(folder.glob("*.*h")) if path.is_file()]
-    name = hash_of(CXX, *BASE_FLAGS, *include, text, HEADER, *headers)
+    name = hash_of(CXX, *BASE_FLAGS, text, HEADER, *(path.name for path in headers), *headers)
 
     def make(target):
         command = [CXX, *BASE_FLAGS, *include, "-DCOC_SCAN", "-E", "-P", "-x", "c++", "-"]
@@ -164,7 +168,7 @@ def build(code, options=(), name_expressions=(), mode="fast", filename="kernel.c
     )
     flags = [*BASE_FLAGS, *MODE_FLAGS[mode]]
     runtime = runtime_path()
-    name = hash_of(CXX, *flags, *include, full, preprocessed, HEADER, runtime)
+    name = hash_of(CXX, *flags, full, preprocessed, HEADER, runtime)  # wherever the headers are
 
     def make(target):
         with tempfile.TemporaryDirectory() as folder:
