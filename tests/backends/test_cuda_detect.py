@@ -383,7 +383,7 @@ def test_errors_of_cuda_are_explained(texts, number, text):
             "does not take what NVRTC compiles",
         ),
         (CUDARuntimeError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"), "out of device memory"),
-        (PermissionError(13, "Permission denied", "/home/me/.cupy"), "CuPy's cache of kernels"),
+        (PermissionError(13, "Permission denied", ".cupy"), "CuPy's cache of kernels"),
         (OSError(28, "No space left on device"), "CuPy's cache of kernels"),
         (OSError("libc.so.6: no version information"), "OSError: libc.so.6: no version information"),
         (ValueError("something\n  else"), "ValueError: something else"),

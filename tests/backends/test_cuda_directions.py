@@ -9,7 +9,7 @@ import pytest
 from backends import trial_stages
 from backends.peak_lists import a_few_of_each, read_benchmark, simulated
 from backends.trial_stages import Stages, cpu_vectors, search, tables
-from backends.ways import DEVICE
+from backends.ways import fresh_device
 
 from gpuidx.backends.constants import (
     ATTEMPTS,
@@ -35,13 +35,8 @@ SCORE_ERROR = 1e-3
 
 @pytest.fixture(autouse=True)
 def device():
-    DEVICE.reset()
-    DEVICE.set(order="lazy", check=False, schedule=0)
-    yield DEVICE
-    messages = DEVICE.messages
-    DEVICE.set(order="lazy", check=False, schedule=0)
-    DEVICE.reset()
-    assert messages == []
+    with fresh_device() as device:
+        yield device
 
 
 def lists_of(cell_name: str) -> list[np.ndarray]:

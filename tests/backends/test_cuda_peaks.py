@@ -19,7 +19,7 @@ from backends.peakfinder8_cases import (
     make_panel,
     small_case,
 )
-from backends.ways import DEVICE, bits, cuda_backend, search_batch
+from backends.ways import bits, cuda_backend, fresh_device, search_batch
 
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.backends.cuda import backend as backend_module
@@ -48,13 +48,8 @@ ORDERS = ("lazy", "eager", 3, 4)
 
 @pytest.fixture(autouse=True)
 def device():
-    DEVICE.reset()
-    DEVICE.set(order="lazy", check=False, schedule=0)
-    yield DEVICE
-    messages = DEVICE.messages
-    DEVICE.set(order="lazy", check=False, schedule=0)
-    DEVICE.reset()
-    assert messages == []
+    with fresh_device() as device:
+        yield device
 
 
 def image_of(seed: int, n_spot: int = 12, dtype: str = "u2") -> np.ndarray:

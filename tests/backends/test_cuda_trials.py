@@ -8,7 +8,7 @@ from backends.device_trials import LARGEST_ANGLE, bits, compare, device_trials, 
 from backends.peak_lists import TrueList, nearest, simulated, trials
 from backends.test_trials import CONDITIONS, odd_lists
 from backends.trial_proof import attempts_made, attempts_of_the_cpu
-from backends.ways import DEVICE
+from backends.ways import fresh_device
 
 from gpuidx.backends.constants import ATTEMPTS
 from gpuidx.lattice import same_lattice
@@ -26,14 +26,9 @@ SIGMA = EXPERIMENTS["lyso"].shift_sigma
 
 @pytest.fixture(autouse=True)
 def device():
-    DEVICE.reset()
-    DEVICE.set(order="lazy", check=False, schedule=0)
-    yield DEVICE
-    messages = DEVICE.messages
-    DEVICE.set(order="lazy", check=False, schedule=0)
-    DEVICE.reset()
+    with fresh_device() as device:
+        yield device
     device_trials.cache_clear()  # their memory went with the device
-    assert messages == []
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)

@@ -8,7 +8,7 @@ from backends.device_trials import LARGEST_ANGLE, compare, compare_lists, device
 from backends.peak_lists import a_few_of_each, read_benchmark
 from backends.test_trials_measured import FRAMES, ONE_TRY, SHIFT_SIGMA, lists_of
 from backends.test_trials_measured import lysozyme as measured_lysozyme
-from backends.ways import DEVICE
+from backends.ways import fresh_device
 
 from gpuidx.backends.cpu.trials import Trials
 from gpuidx.backends.cuda.trials import DeviceTrials
@@ -21,14 +21,9 @@ lysozyme = measured_lysozyme  # a fixture
 
 @pytest.fixture(autouse=True)
 def device():
-    DEVICE.reset()
-    DEVICE.set(order="lazy", check=False, schedule=0)
-    yield DEVICE
-    messages = DEVICE.messages
-    DEVICE.set(order="lazy", check=False, schedule=0)
-    DEVICE.reset()
+    with fresh_device() as device:
+        yield device
     device_trials.cache_clear()  # their memory went with the device
-    assert messages == []
 
 
 @pytest.mark.data

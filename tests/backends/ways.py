@@ -2,6 +2,7 @@
 """The ways to the peaks of a frame, two on the CPU and one on a device: tests are the same for all."""
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import fields, replace
 
 import emulator
@@ -18,6 +19,18 @@ try:  # before anything loads NVIDIA's compiler: the first library of that name 
     DEVICE = pretended_cuda.install(order="lazy")
 except (ImportError, OSError):
     DEVICE = None
+
+
+@contextmanager
+def fresh_device():
+    """The pretended device as it was at first; it must have nothing to complain of at the end."""
+    DEVICE.reset()
+    DEVICE.set(order="lazy", check=False, schedule=0)
+    yield DEVICE
+    messages = DEVICE.messages
+    DEVICE.set(order="lazy", check=False, schedule=0)
+    DEVICE.reset()
+    assert messages == []
 
 
 def all_options(options: PeakOptions) -> Options:

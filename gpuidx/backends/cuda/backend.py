@@ -126,7 +126,9 @@ class CudaBackend:
         self._trials = (
             DeviceTrials(known, options, self.batch_size, min_peaks=options.min_peaks) if known else None
         )
-        self._trial_batches = {id(b): self._trials.new_batch() for b in self._free} if self._trials else {}
+        if self._trials is not None:
+            for buffers in self._free:
+                buffers.trials = self._trials.new_batch()
         self._device.synchronize()  # what was cleared was so on the default stream
         self._ring: NDArray[np.uint8] | None = None
         if options.peaks == "peakfinder8" and compile_for:
@@ -276,7 +278,7 @@ class CudaBackend:
         if self._trials is None or batch.buffers is None or batch.fetched is None:
             return
         buffers, n_frame = batch.buffers, len(batch.rows)
-        batch.trials = self._trial_batches[id(buffers)]
+        batch.trials = buffers.trials
         outcome = buffers.outcome
         self._trials.start(batch.trials, outcome.q, outcome.n_peak, buffers.shift_sigma, n_frame, self._work)
 

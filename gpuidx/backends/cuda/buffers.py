@@ -140,6 +140,8 @@ class BatchBuffers:
         Pixels as they came, on the device.
     outcome, panels
         On the device.
+    trials
+        What the indexing trials have for themselves, a `TrialBatch`; None without trials.
     counts : (3, frame) int32
         `COUNTS`, on the host.
     first : (frame, FIRST_PEAKS) PEAK
@@ -154,6 +156,7 @@ class BatchBuffers:
         import cupy
 
         self._sizes = sizes
+        self.trials: Any = None
         # cleared, for more of them is copied back than the kernels write
         self._counts = cupy.zeros((len(COUNTS), n_frame), np.int32)
         peaks = cupy.zeros((n_frame, MAX_PEAKS * _PEAK_WORDS), np.float32)
