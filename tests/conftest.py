@@ -3,6 +3,7 @@
 
 import os
 
+import emulator
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -21,6 +22,12 @@ def data_folder(pytestconfig):
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture
+def needs_cupy():
+    """Without CuPy the test is skipped; with CI=true it fails."""
+    emulator.need("cupy")
 
 
 @pytest.hookimpl(tryfirst=True)

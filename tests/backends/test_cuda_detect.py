@@ -17,7 +17,7 @@ from gpuidx.backends.cuda import detect
 from gpuidx.backends.cuda.problems import LONGEST, Problem, backend_error, explain, one_line
 from gpuidx.backends.cuda.report import CudaReport, DeviceInfo
 
-needs_cupy = pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")
+needs_cupy = pytest.mark.usefixtures("needs_cupy")
 
 WITHOUT_NVRTC = """
 import cuda.pathfinder as finder

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``gpuidx devices``: what it prints, and its exit code."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -89,7 +88,7 @@ def test_json_has_everything_for_scripts(monkeypatch, capsys, report, code, auto
     assert [device["usable"] for device in values["devices"]] == [device.usable for device in report.devices]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")
+@pytest.mark.usefixtures("needs_cupy")
 def test_a_pretended_device_is_listed():
     words = [sys.executable, "-W", "error", "-m", "gpuidx", "devices"]
     env = os.environ | environment(devices=2)
