@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,34 @@ from gpuidx.lattice import same_lattice
 from gpuidx.model import Candidate
 from gpuidx.options import IndexOptions
 from gpuidx.simulation.peaklists import EXPERIMENTS, PeakListSettings, simulate_peaks
+
+CONDITIONS: dict[str, dict[str, Any]] = {
+    "sixty peaks": {},
+    "ten peaks": {"n_peaks": 10},
+    "half spurious": {"n_peaks": 30, "spurious": 0.5},
+    "two thirds spurious": {"spurious": 0.67},
+    "cell wrong by two percent": {"cell_error": 0.02},
+    "wrong geometry": {"cell_error": 0.01, "shift": (1.5, -1.4), "distance_error": 0.005},
+    "one percent bandwidth": {"bandwidth": 0.005},
+    "one pixel noise": {"noise": 1.0},
+    "half missing": {"missing": 0.5},
+}
+"""Settings of lists with one lattice, which must be found."""
+
+BENCHMARK_SETS = {
+    "clean": CONDITIONS["sixty peaks"],
+    "few15": {"n_peaks": 15},
+    "few10": CONDITIONS["ten peaks"],
+    "spur50": CONDITIONS["half spurious"],
+    "spur67": CONDITIONS["two thirds spurious"],
+    "cell2": CONDITIONS["cell wrong by two percent"],
+    "geom": CONDITIONS["wrong geometry"],
+    "bw1": CONDITIONS["one percent bandwidth"],
+    "lat2": {"n_peaks": 90, "n_lattices": 2},
+    "lat3": {"n_peaks": 135, "n_lattices": 3},
+    "random": {"spurious": 1.0},
+}
+"""Of lists like those of each set of the benchmark."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +84,37 @@ def simulated(cell_name: str, seed: int, **settings: object) -> TrueList:
     rng = np.random.default_rng([seed, *cell_name.encode()])
     peaks = simulate_peaks(experiment, PeakListSettings(**settings), rng)  # type: ignore[arg-type]
     return TrueList(cell_name, "simulated", peaks.q, experiment.shift_sigma, peaks.truth)
+
+
+def with_weak_peaks(name: str, seed: int) -> TrueList:
+    """A list that has more spurious peaks than the trials stand, all of them weak."""
+    good, weak = simulated(name, seed, n_peaks=13), simulated(name, 1000 + seed, spurious=1.0)
+    q = np.concatenate([good.q, weak.q])
+    return TrueList(name, "weak", q, good.shift_sigma, good.truth)
+
+
+def odd_lists() -> dict[str, NDArray[np.float64]]:
+    """Peaks that are no lattice, or too few for one."""
+    good = simulated("lyso", 0).q
+    line = np.outer(np.linspace(0.01, 0.4, 30), (0.6, 0.8, -0.05))
+    return {
+        "no peaks": good[:0],
+        "one peak": good[:1],
+        "two peaks": good[:2],
+        "three peaks": good[:3],
+        "five peaks": good[:5],
+        "80 equal peaks": np.repeat(good[:1], 80, axis=0),
+        "2048 equal peaks": np.repeat(good[:1], 2048, axis=0),
+        "two points": np.repeat(good[:2], 60, axis=0),
+        "three points": np.repeat(good[:3], 60, axis=0),
+        "nearly equal peaks": good[:1] + np.random.default_rng(0).normal(size=(80, 3)) * 1e-6,
+        "a line through the origin": line,
+        "a line": line + np.array((0.02, -0.01, 0.0)),
+        "all NaN": np.full((20, 3), np.nan),
+        "all infinite": np.full((20, 3), np.inf),
+        "all zero": np.zeros((20, 3)),
+        "absurd lengths": np.full((20, 3), 1e200),
+    }
 
 
 def read_benchmark(folder: Path) -> list[TrueList]:

@@ -5,8 +5,7 @@ import emulator
 import numpy as np
 import pytest
 from backends.device_trials import LARGEST_ANGLE, bits, compare, device_trials, index_lists, start
-from backends.peak_lists import TrueList, nearest, simulated, trials
-from backends.test_trials import CONDITIONS, odd_lists
+from backends.peak_lists import CONDITIONS, nearest, odd_lists, simulated, trials, with_weak_peaks
 from backends.trial_proof import attempts_made, attempts_of_the_cpu
 from backends.ways import fresh_device
 
@@ -61,13 +60,6 @@ def test_several_lattices_are_those_of_the_cpu(name):
     angles = compare(lists, multi=True)
     assert len(angles) >= 5
     assert max(angles) < LARGEST_ANGLE
-
-
-def with_weak_peaks(name: str, seed: int) -> TrueList:
-    """A list that has more spurious peaks than the trials stand, all of them weak."""
-    good, weak = simulated(name, seed, n_peaks=13), simulated(name, 1000 + seed, spurious=1.0)
-    q = np.concatenate([good.q, weak.q])
-    return TrueList(name, "weak", q, good.shift_sigma, good.truth)
 
 
 def test_weak_peaks_are_left_out_as_on_the_cpu():

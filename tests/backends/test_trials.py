@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from backends.peak_lists import Tally, lysozyme, nearest, simulated, trials
+from backends.peak_lists import CONDITIONS, Tally, lysozyme, nearest, odd_lists, simulated, trials
 
 from gpuidx.backends.constants import ATTEMPTS
 from gpuidx.backends.cpu.search import find_lattice
@@ -16,18 +16,6 @@ from gpuidx.errors import BackendError
 from gpuidx.lattice import same_lattice
 from gpuidx.options import IndexOptions
 from gpuidx.simulation.peaklists import EXPERIMENTS
-
-CONDITIONS = {
-    "sixty peaks": {},
-    "ten peaks": {"n_peaks": 10},
-    "half spurious": {"n_peaks": 30, "spurious": 0.5},
-    "two thirds spurious": {"spurious": 0.67},
-    "cell wrong by two percent": {"cell_error": 0.02},
-    "wrong geometry": {"cell_error": 0.01, "shift": (1.5, -1.4), "distance_error": 0.005},
-    "one percent bandwidth": {"bandwidth": 0.005},
-    "one pixel noise": {"noise": 1.0},
-    "half missing": {"missing": 0.5},
-}
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
@@ -162,29 +150,6 @@ def test_same_peaks_give_the_same_bits_whatever_came_before():
         ((again,), _) = fresh.index(true.q, true.shift_sigma)
         assert again.axes.tobytes() == expected.axes.tobytes()
         assert again.score == expected.score
-
-
-def odd_lists():
-    good = simulated("lyso", 0).q
-    line = np.outer(np.linspace(0.01, 0.4, 30), (0.6, 0.8, -0.05))
-    return {
-        "no peaks": good[:0],
-        "one peak": good[:1],
-        "two peaks": good[:2],
-        "three peaks": good[:3],
-        "five peaks": good[:5],
-        "80 equal peaks": np.repeat(good[:1], 80, axis=0),
-        "2048 equal peaks": np.repeat(good[:1], 2048, axis=0),
-        "two points": np.repeat(good[:2], 60, axis=0),
-        "three points": np.repeat(good[:3], 60, axis=0),
-        "nearly equal peaks": good[:1] + np.random.default_rng(0).normal(size=(80, 3)) * 1e-6,
-        "a line through the origin": line,
-        "a line": line + np.array((0.02, -0.01, 0.0)),
-        "all NaN": np.full((20, 3), np.nan),
-        "all infinite": np.full((20, 3), np.inf),
-        "all zero": np.zeros((20, 3)),
-        "absurd lengths": np.full((20, 3), 1e200),
-    }
 
 
 @pytest.mark.parametrize("case", odd_lists())

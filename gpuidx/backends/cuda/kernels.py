@@ -146,6 +146,7 @@ def _checked(kernel: str, parameter: Parameter, value: Any) -> Any:
 class Launch:
     """A kernel with all that it takes, checked; it keeps arrays alive."""
 
+    name: str
     function: Any
     grid: tuple[int, ...]
     block: tuple[int, ...]
@@ -205,7 +206,7 @@ class Kernels:
         values = checked_arguments(signature, arguments)
         if name not in self._functions:
             self._functions[name] = self._module.get_function(name)
-        return Launch(self._functions[name], grid, (signature.threads,), values)
+        return Launch(name, self._functions[name], grid, (signature.threads,), values)
 
     def launch(self, name: str, grid: tuple[int, ...], stream: Any, /, **arguments: Any) -> None:
         """Start a kernel on a stream; see `checked_arguments`."""
