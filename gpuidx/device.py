@@ -14,12 +14,23 @@ from typing import Any, NamedTuple
 from gpuidx.backends.contract import DeviceBackend
 from gpuidx.backends.cuda.problems import backend_error
 from gpuidx.cell import UnitCell
-from gpuidx.errors import GpuidxError, Rejected
+from gpuidx.errors import GpuidxError
 from gpuidx.flow.child import Port
 from gpuidx.flow.slots import Slots
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
-from gpuidx.handover import BATCHES, FOUND, FRAMES, ON_CPU, PLACES, Descriptor, frame_in, write_found
+from gpuidx.handover import (
+    BATCHES,
+    FILLING,
+    FOUND,
+    FRAMES,
+    ON_CPU,
+    PLACES,
+    WORKING,
+    Descriptor,
+    frame_in,
+    write_found,
+)
 from gpuidx.model import Found, Frame
 from gpuidx.options import Options
 
@@ -28,8 +39,8 @@ log = logging.getLogger(__name__)
 BETWEEN_LOOKS = 2e-4
 """Seconds between two looks whether a batch is done."""
 
-NO_ROOM = "more peaks, lattices or detector positions than a device has room for"
-UNUSABLE = "refused by the device"
+NO_ROOM = "more peaks, lattices or detector positions than a device has room for, or one out of range"
+UNUSABLE = "a detector that cannot be"
 """Why a frame goes to the CPU."""
 
 
@@ -43,10 +54,10 @@ class Task(NamedTuple):
 
 
 class Running(NamedTuple):
-    """A batch that the device works on, and its frames."""
+    """A batch that the device works on, and those of its frames that are not answered yet."""
 
     batch: Any
-    tasks: Sequence[Task]
+    tasks: dict[int, Task]
 
 
 def serve(
@@ -125,26 +136,36 @@ class Service:
         self.port, self.slots, self.geometry, self.backend = port, slots, geometry, backend
         self.latency, self.clock = latency, clock
         self.waiting: deque[Task] = deque()
-        self.running: deque[Running] = deque()
+        self.running: list[Running] = []
 
     def run(self) -> None:
-        """Take tasks, begin batches, answer those that are done, until main ends."""
-        while (tasks := self.port.poll(self.patience())) is not None:
+        """Take tasks, begin batches, answer the frames that are done, until main ends."""
+        while (tasks := self.poll()) is not None:
             now = self.clock()
             self.waiting.extend(
                 Task(serial, slot, Descriptor(*values), now) for serial, slot, *values in tasks
             )
             while self.is_due():
                 self.begin()
-            while self.running and self.backend.done(self.running[0].batch):
-                self.answer(self.running.popleft())
+            for running in self.running:
+                self.answer(running)
+            self.running = [running for running in self.running if running.tasks]
+
+    def poll(self) -> Sequence[tuple[Any, ...]] | None:
+        """Wait for tasks, and count what the device does in the meantime."""
+        begun, counter = self.clock(), WORKING if self.running else FILLING if self.waiting else None
+        tasks = self.port.poll(self.patience())
+        if counter is not None:
+            self.port.counters[counter] += round(1e6 * (self.clock() - begun))
+        return tasks
 
     def is_due(self) -> bool:
         """Whether a batch is to be begun: it is full, or its first frame has waited long enough."""
-        if not self.waiting or len(self.running) >= self.backend.in_flight:
+        if not self.waiting:
             return False
         full = len(self.waiting) >= self.backend.batch_size
-        return full or self.clock() >= self.waiting[0].arrival + self.latency
+        due = full or self.clock() >= self.waiting[0].arrival + self.latency
+        return due and self.backend.has_room
 
     def patience(self) -> float | None:
         """How long to wait for further tasks, s; None: until one comes."""
@@ -159,37 +180,22 @@ class Service:
     def begin(self) -> None:
         """Have the device begin with a batch of the frames that wait."""
         n = min(len(self.waiting), self.backend.batch_size)
-        tasks, frames = [], []
+        tasks: dict[int, Task] = {}
+        frames: list[Frame] = []
         for task in [self.waiting.popleft() for _ in range(n)]:
             try:
                 frames.append(frame_in(self.slots[task.slot], task.serial, task.descriptor, self.geometry))
             except ValueError:
                 self.port.answer(task.serial, ON_CPU, UNUSABLE)
             else:
-                tasks.append(task)
+                tasks[len(tasks)] = task
         if not frames:
             return
         self._count(len(frames))
-        try:
-            self.running.append(Running(self._batch(frames), tasks))
-        except Rejected:
-            self._begin_alone(tasks, frames)
-
-    def _batch(self, frames: Sequence[Frame]) -> Any:
         batch = self.backend.upload(frames)
         self.backend.find_peaks(batch)
         self.backend.index(batch)
-        return batch
-
-    def _begin_alone(self, tasks: Sequence[Task], frames: Sequence[Frame]) -> None:
-        """A batch in which a frame cannot be used: frame by frame, so that it costs the others nothing."""
-        for task, frame in zip(tasks, frames, strict=True):
-            while len(self.running) >= self.backend.in_flight:
-                self.answer(self.running.popleft())
-            try:
-                self.running.append(Running(self._batch([frame]), [task]))
-            except Rejected:
-                self.port.answer(task.serial, ON_CPU, UNUSABLE)
+        self.running.append(Running(batch, tasks))
 
     def _count(self, n_frame: int) -> None:
         self.port.counters[BATCHES] += 1
@@ -197,11 +203,16 @@ class Service:
         self.port.counters[PLACES] += self.backend.batch_size
 
     def answer(self, running: Running) -> None:
-        """Put what was found into the slots, and answer the whole batch."""
-        self.port.answer_all(self._answers(running.tasks, self.backend.results(running.batch)))
+        """Put what is found into the slots, and answer those frames."""
+        finished = self.backend.finished(running.batch)
+        if finished:
+            self.port.answer_all(self._answers(running.tasks, finished))
 
-    def _answers(self, tasks: Sequence[Task], results: Sequence[Found | None]) -> Iterator[tuple[Any, ...]]:
-        for task, found in zip(tasks, results, strict=True):
+    def _answers(
+        self, tasks: dict[int, Task], finished: Sequence[tuple[int, Found | None]]
+    ) -> Iterator[tuple[Any, ...]]:
+        for number, found in finished:
+            task = tasks.pop(number)
             if found is not None and write_found(self.slots[task.slot], found):
                 yield task.serial, FOUND
             else:

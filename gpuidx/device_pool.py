@@ -5,6 +5,7 @@ Nothing is lost with a device: each frame that was given comes back, as `FOUND` 
 """
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 from gpuidx.errors import BackendError
 from gpuidx.flow.children import Answer, Ended, Pool, Task
 from gpuidx.flow.poller import Poller
-from gpuidx.handover import FRAMES, ON_CPU, PLACES
+from gpuidx.handover import COUNTERS, FILLING, FRAMES, ON_CPU, PLACES, WORKING
 from gpuidx.options import USUAL_BATCH, Options
+from gpuidx.status import DeviceUse
 
 BODY = "gpuidx.device:serve"
 """What runs in a device process."""
@@ -23,6 +25,8 @@ START_LIMIT = 120.0
 
 BATCHES_EACH = 3
 """Batches that frames are handed out for: two under way, and one that fills."""
+
+COUNTED = (FRAMES, PLACES, WORKING, FILLING)
 
 LOST = "the device process died twice"
 GONE = "no device is left"
@@ -65,11 +69,11 @@ class DevicePool:
         task_limit = options.gpu_max_latency / 1e3 + options.task_limit
         self._pool = Pool(
             BODY, count, args, depth=depth, batch=depth, start_limit=START_LIMIT, task_limit=task_limit,
-            counters=PLACES + 1, debug=options.debug, name="device process", shared_fate=True,
+            counters=COUNTERS, debug=options.debug, name="device process", shared_fate=True,
         )  # fmt: skip
         self._twice: set[int] = set()
         self._n_restart = self._n_given_up = 0
-        self._counted = (0, 0)
+        self._counted: tuple[float, ...] = (0, 0, 0, 0, time.monotonic())
 
     def open(self, poller: Poller) -> None:
         """Start the processes, and have *poller* wait for them from now on."""
@@ -88,13 +92,20 @@ class DevicePool:
         """Frames that the devices have, as a share of what they may have; 0 to 1."""
         return 0.0 if self.is_lost else min(1.0, self._pool.n_task / (self._pool.depth * self.count))
 
-    def filling(self) -> float | None:
-        """How full the batches since the last call were, 0 to 1; None if there were none."""
+    def use(self) -> DeviceUse | None:
+        """What the devices did since the last call; None if they had no batch."""
         if self.is_lost:
             return None
-        frames, places = self._pool.counter(FRAMES), self._pool.counter(PLACES)
-        before, self._counted = self._counted, (frames, places)
-        return (frames - before[0]) / (places - before[1]) if places > before[1] else None
+        counts = (*(self._pool.counter(what) for what in COUNTED), time.monotonic())
+        frames, places, working, filling, elapsed = (
+            now - before for now, before in zip(counts, self._counted, strict=True)
+        )
+        self._counted = counts
+        if not places:
+            return None
+        share = 1e-6 / max(elapsed * self.count, 1e-9)
+        working = min(1.0, working * share)
+        return DeviceUse(frames / places, working, min(1.0 - working, filling * share))
 
     def give(self, task: Task) -> None:
         """Take a decoded frame over: (serial, slot, *`Descriptor`)."""

@@ -30,8 +30,9 @@ DECODED = "decoded"
 FOUND, ON_CPU = "found", "on the CPU"
 """Answers of a device process: what was found lies in the slot; a worker must do everything."""
 
-BATCHES, FRAMES, PLACES = range(3)
-"""Counters of a device process: batches that were begun, frames in them, frames that they had room for."""
+BATCHES, FRAMES, PLACES, WORKING, FILLING = range(COUNTERS := 5)
+"""Counters of a device process: batches that were begun, frames in them, frames that they had room for; µs
+with a batch under way, and without one while frames wait for others to fill it."""
 
 ALIGNMENT = 256
 """Bytes; of an image behind its message."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from gpuidx.flow.accounts import CRASHED, REJECTED, Accounts
 from gpuidx.flow.output import Output
 from gpuidx.options import Options
-from gpuidx.status import Status
+from gpuidx.status import DeviceUse, Status
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class Record:
         """Whether it is time for `report`."""
         return self.status.due()
 
-    def report(self, queues: Mapping[str, float], filling: float | None) -> None:
+    def report(self, queues: Mapping[str, float], use: DeviceUse | None) -> None:
         """Check the accounts and print the status; see `Status.lines`.
 
         Raises
@@ -129,7 +129,7 @@ class Record:
             If the accounts do not add up.
         """
         self.accounts.check()
-        for line in self.status.lines(self.accounts, queues, filling):
+        for line in self.status.lines(self.accounts, queues, use):
             log.info("%s", line)
 
     def conclude(self, notes: Mapping[str, int]) -> None:

@@ -271,10 +271,10 @@ class Run:
                 "messages": 1 - self.slots.n_free / self.slots.count,
                 "workers": min(1.0, self.pool.n_task / (self.pool.depth * self.pool.count)),
             }
-            filling = None
+            use = None
             if self.devices is not None:
-                queues["device"], filling = self.devices.load(), self.devices.filling()
-            self.record.report(queues, filling)
+                queues["device"], use = self.devices.load(), self.devices.use()
+            self.record.report(queues, use)
 
     def _finished(self) -> bool:
         if self.stop.level > 1:

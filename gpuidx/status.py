@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gpuidx.flow.accounts import CRASHED, DROPPED, INDEXED, REJECTED, Accounts
 
@@ -37,6 +38,30 @@ class Tally:
         self.crystals += n_crystal
         self.with_peaks += n_peak > 0
         self.with_candidates += n_candidate > 0
+
+
+class DeviceUse(NamedTuple):
+    """What the devices of a run did for a while.
+
+    Attributes
+    ----------
+    full
+        How full their batches were, 0 to 1.
+    working, filling
+        Shares of the time with a batch under way, and with frames that wait for others to fill one; the rest
+        is without any frame.
+    """
+
+    full: float
+    working: float
+    filling: float
+
+    def text(self) -> str:
+        """For the status line; names what they wait for if that takes a tenth of the time or more."""
+        waits = {"frames": 1 - self.working - self.filling, "batches to fill": self.filling}
+        most = max(waits, key=lambda what: waits[what])
+        waiting = f", waits for {most} {waits[most]:.0%}" if waits[most] >= 0.1 else ""
+        return f"batches {self.full:.0%} full; device works {self.working:.0%} of the time{waiting}"
 
 
 @dataclass
@@ -73,7 +98,7 @@ class Status:
         return time.monotonic() - self._last >= self.interval
 
     def lines(
-        self, accounts: Accounts, queues: Mapping[str, float], filling: float | None = None
+        self, accounts: Accounts, queues: Mapping[str, float], use: DeviceUse | None = None
     ) -> list[str]:
         """The next status lines, and whatever advice is new.
 
@@ -83,8 +108,8 @@ class Status:
             Of the run.
         queues
             How full each queue is, 0 to 1, by name, in the order of the flow.
-        filling
-            How full the batches of the devices were, 0 to 1; None if there were none.
+        use
+            Of the devices; None if they had no batch.
         """
         now = time.monotonic()
         elapsed = max(now - self._last, 1e-9)
@@ -92,8 +117,8 @@ class Status:
         rate = (done - self._last_done) / elapsed
         ours = f"{rate:.1f} frames/s, {(crystals - self._last_crystals) / elapsed:.1f} crystals/s, "
         ours += self._latency_text() + _loss_text(accounts)
-        if filling is not None:
-            ours += f"; batches {filling:.0%} full"
+        if use is not None:
+            ours += "; " + use.text()
         if queues and max(queues.values()) > 0.5:
             fullest = max(queues, key=lambda name: queues[name])
             ours += f"; fullest queue: {fullest} ({queues[fullest]:.0%})"

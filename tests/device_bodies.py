@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gpuidx.backends.cpu.backend import CpuBackend
 from gpuidx.device import serve_with
-from gpuidx.errors import BackendError, Rejected
+from gpuidx.errors import BackendError
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Found
 
@@ -20,11 +20,14 @@ class Batches(CpuBackend):
 
     name = "cuda"
     batch_size = 4
-    in_flight = 2
+    has_room = True
 
     def upload(self, frames):
         assert len(frames) <= self.batch_size
         return super().upload(frames)
+
+    def finished(self, batch):
+        return list(enumerate(self.results(batch)))
 
     def index(self, batch):
         """Leave it to the workers."""
@@ -65,18 +68,6 @@ class _Small(Batches):
 def small(port, slots, options, geometry, cell, devices):
     """Each second frame is too much for it."""
     _serve(_Small, port, slots, options, geometry, cell)
-
-
-class _Fussy(Batches):
-    def upload(self, frames):
-        if any(frame.serial % 5 == 0 for frame in frames):
-            raise Rejected("made up")
-        return super().upload(frames)
-
-
-def fussy(port, slots, options, geometry, cell, devices):
-    """It refuses each fifth frame."""
-    _serve(_Fussy, port, slots, options, geometry, cell)
 
 
 def _is_first(what):

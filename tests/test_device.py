@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from gpuidx import handover
-from gpuidx.device import NO_ROOM, UNUSABLE, Service
-from gpuidx.errors import Rejected
+from gpuidx.device import BETWEEN_LOOKS, NO_ROOM, UNUSABLE, Service
 from gpuidx.flow.slots import Slots
 from gpuidx.geometry import parse_geometry
 from gpuidx.model import Found, PeakList
@@ -31,7 +30,7 @@ class FakePort:
 
     def __init__(self, script, clock):
         self.script, self.clock = deque(script), clock
-        self.waits, self.answers, self.counters = [], [], [0, 0, 0]
+        self.waits, self.answers, self.counters = [], [], [0] * handover.COUNTERS
 
     def poll(self, timeout):
         self.waits.append(timeout)
@@ -55,25 +54,32 @@ class FakePort:
 
 
 class FakeBackend:
-    """Batches of four; a batch is done when it has been asked about *looks* times."""
+    """Batches of four, two at a time; a frame is done when its batch has been asked about *looks* times.
 
-    name, batch_size, in_flight = "cuda", 4, 2
+    *slow*: serials that take as many looks more.
+    """
 
-    def __init__(self, looks=0, refused=(), too_many=(), n_peak=3):
-        self.looks, self.refused, self.too_many, self.n_peak = looks, refused, too_many, n_peak
+    name, batch_size, most_under_way = "cuda", 4, 2
+
+    def __init__(self, looks=0, slow=None, too_many=(), n_peak=3):
+        self.looks, self.slow, self.too_many, self.n_peak = looks, slow or {}, too_many, n_peak
         self.batches, self.most = [], 0
         self.under_way = {}
 
     def upload(self, frames):
         assert 0 < len(frames) <= self.batch_size
         serials = [frame.serial for frame in frames]
-        if set(serials) & set(self.refused):
-            raise Rejected("made up")
         self.batches.append(serials)
-        self.under_way[len(self.batches)] = self.looks
+        self.under_way[len(self.batches)] = {
+            number: self.looks + self.slow.get(serial, 0) for number, serial in enumerate(serials)
+        }
         self.most = max(self.most, len(self.under_way))
-        assert len(self.under_way) <= self.in_flight
+        assert len(self.under_way) <= self.most_under_way
         return len(self.batches)
+
+    @property
+    def has_room(self):
+        return len(self.under_way) < self.most_under_way
 
     def find_peaks(self, batch):
         pass
@@ -81,15 +87,17 @@ class FakeBackend:
     def index(self, batch):
         pass
 
-    def done(self, batch):
-        self.under_way[batch] -= 1
-        return self.under_way[batch] < 0
-
-    def results(self, batch):
-        del self.under_way[batch]
-        return [None if s in self.too_many else self._found(s) for s in self.batches[batch - 1]]
+    def finished(self, batch):
+        left = self.under_way[batch]
+        over = [number for number, looks in left.items() if looks == 0]
+        self.under_way[batch] = {number: looks - 1 for number, looks in left.items() if looks}
+        if not self.under_way[batch]:
+            del self.under_way[batch]
+        return [(number, self._found(self.batches[batch - 1][number])) for number in over]
 
     def _found(self, serial):
+        if serial in self.too_many:
+            return None
         zeros = np.zeros(self.n_peak)
         peaks = PeakList(fs=zeros + serial, ss=zeros, panel=zeros.astype(np.int32), intensity=zeros)
         return Found(peaks=peaks, candidates=None, n_tries=0)
@@ -149,7 +157,13 @@ def test_no_more_batches_are_under_way_than_the_device_takes(serve):
     port = serve([[task(n) for n in range(14)], *NOTHING * 100], backend)
     assert backend.batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13]]
     assert port.serials == backend.batches
-    assert backend.most == backend.in_flight == 2
+    assert backend.most == backend.most_under_way
+
+
+def test_a_slow_frame_keeps_no_other_waiting(serve):
+    backend = FakeBackend(slow={1: 5})
+    port = serve([[task(n) for n in range(10)], *NOTHING * 100], backend)
+    assert port.serials == [[0, 2, 3], [4, 5, 6, 7], [1], [8, 9]]
 
 
 def test_while_a_batch_is_under_way_it_looks_often_and_never_waits_for_a_task(serve):
@@ -177,15 +191,6 @@ def test_more_peaks_than_a_slot_has_room_for_go_to_the_cpu(serve):
     assert {answer[1] for answer in port.answers[0]} == {handover.ON_CPU}
 
 
-def test_a_frame_that_the_backend_refuses_costs_the_others_nothing(serve):
-    backend = FakeBackend(refused=(1,))
-    port = serve([[task(n) for n in range(4)]], backend)
-    by_serial = {answer[0]: answer[1:3] for packet in port.answers for answer in packet}
-    assert by_serial.pop(1) == (handover.ON_CPU, UNUSABLE)
-    assert {values[0] for values in by_serial.values()} == {handover.FOUND}
-    assert sorted(by_serial) == [0, 2, 3]
-
-
 def test_a_frame_whose_detector_cannot_be_costs_the_others_nothing(serve):
     backend = FakeBackend()
     port = serve([[task(0), task(1, clen=0.0), task(2), task(3)]], backend)
@@ -205,3 +210,11 @@ def test_counters_tell_how_full_batches_were(serve):
     assert port.counters[handover.BATCHES] == 2
     assert port.counters[handover.FRAMES] == 6
     assert port.counters[handover.PLACES] == 8
+
+
+def test_counters_tell_what_the_device_did_in_the_meantime(serve):
+    port = serve([[task(0)], *NOTHING, [task(1)], *NOTHING * 2], FakeBackend(looks=2))
+    looks = sum(wait is not None and 0 < wait < 0.001 for wait in port.waits)
+    assert looks == 4
+    assert port.counters[handover.WORKING] == pytest.approx(1e6 * looks * BETWEEN_LOOKS, rel=1e-3)
+    assert port.counters[handover.FILLING] == pytest.approx(2e6 * LATENCY, rel=1e-3)

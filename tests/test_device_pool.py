@@ -118,7 +118,7 @@ def test_frames_that_wait_for_a_device_that_cannot_start_go_to_the_cpu(drive, ca
         f"frames done on the CPU: {GONE}": 2, "device processes replaced": 2
     }  # fmt: skip
     assert "BackendError: no CUDA device" in caplog.text
-    assert (d.pool.filling(), d.pool.load()) == (None, 0.0)
+    assert (d.pool.use(), d.pool.load()) == (None, 0.0)
 
 
 def test_frames_of_a_device_that_is_given_up_go_to_the_others(drive, caplog):

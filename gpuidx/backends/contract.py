@@ -29,14 +29,7 @@ class Backend(Protocol[Batch]):
     name: str
 
     def upload(self, frames: Sequence[Frame]) -> Batch:
-        """Take a batch of frames; their arrays must not change until `results`.
-
-        Raises
-        ------
-        Rejected
-            If one of the frames cannot be used; nothing was taken then.  The CPU backend sees it in
-            `find_peaks`.
-        """
+        """Take a batch of frames; their arrays must not change until `results`."""
         ...
 
     def find_peaks(self, batch: Batch) -> None:
@@ -44,6 +37,8 @@ class Backend(Protocol[Batch]):
 
         Raises
         ------
+        Rejected
+            By the CPU backend, if a frame cannot be used.
         BackendError
             If the device fails; the batch is then lost and the backend unusable.
         """
@@ -53,20 +48,11 @@ class Backend(Protocol[Batch]):
         """Make the indexing trials for each frame with at least ``--min-peaks`` peaks."""
         ...
 
-    def done(self, batch: Batch) -> bool:
-        """Whether `results` would not have to wait.
-
-        Raises
-        ------
-        BackendError
-            If the device has failed.
-        """
-        ...
-
     def results(self, batch: Batch) -> Sequence[Found | None]:
         """Peaks and candidate lattices of each frame, in the order of the batch.
 
-        None for a frame that has more of something than a device has room for: the CPU must do it.
+        None for a frame that a device does not do, for it has more of something than there is room for, or
+        cannot be used: the CPU must do it, or say why not.
         """
         ...
 
@@ -78,9 +64,29 @@ class DeviceBackend(Backend[Batch], Protocol[Batch]):
     ----------
     batch_size
         Frames of a batch at most.
-    in_flight
-        Batches that may be uploaded before the results of the first are asked for.
     """
 
     batch_size: int
-    in_flight: int
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another batch may be uploaded now.
+
+        Raises
+        ------
+        BackendError
+            If the device has failed.
+        """
+        ...
+
+    def finished(self, batch: Batch) -> Sequence[tuple[int, Found | None]]:
+        """Results that are ready and were not given before, each with the number of its frame in the batch.
+
+        Never waits; to be called until all have been given.  It keeps the work on the batch going.
+
+        Raises
+        ------
+        BackendError
+            If the device has failed.
+        """
+        ...

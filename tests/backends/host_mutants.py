@@ -60,9 +60,9 @@ HOST_MUTANTS = (
         "peaks",
     ),
     HostMutant(
-        "results do not wait for the copy",
-        backend.CudaBackend, "results",
-        "(batch.fetched or batch.uploaded).synchronize()", "pass",
+        "results are given before they are copied",
+        backend.CudaBackend, "finished",
+        "not has_happened(batch.fetched)", "False",
         "peaks or caps",
     ),
     HostMutant(

@@ -231,6 +231,28 @@ def test_two_batches_may_be_under_way(make, simulated):
     assert [bits(f) for f in found] == [bits(f) for f in process(backend, [s.frame() for s in simulated[:2]])]
 
 
+def test_a_frame_that_takes_a_device_long_keeps_neither_results_nor_room(geometry, cell, simulated):
+    device = cuda_backend(geometry, options_of(), masks_of(geometry), cell, gpu_batch=4)
+    other = parse_cell(LYSOZYME.replace("79.10", "61.30").replace("37.90", "98.20"), "other.cell")
+    slow = Simulator(geometry, other, FrameSettings(seed=3, photons=400.0)).numbered(0).frame()
+    batch = device.upload([slow, *(s.frame() for s in simulated[1:4])])
+    device.find_peaks(batch)
+    device.index(batch)
+    given = []
+    while not given:
+        given += device.finished(batch)
+    assert [number for number, _ in given] == [1, 2, 3]
+    further = [device.upload([s.frame()]) for s in simulated[4:6]]  # as many as without it
+    assert not device.has_room
+    while len(given) < 4:
+        given += device.finished(batch)
+    number, found = given[3]
+    assert (number, found.candidates) == (0, ())
+    assert found.n_tries > 1
+    for one in further:
+        device.results(one)
+
+
 def test_backends_are_named(geometry, cell):
     assert choose_backend(options_of(), geometry, masks_of(geometry), cell).name == "cpu"
 

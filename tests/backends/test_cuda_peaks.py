@@ -19,13 +19,13 @@ from backends.peakfinder8_cases import (
     make_panel,
     small_case,
 )
-from backends.ways import bits, cuda_backend, fresh_device, search_batch
+from backends.ways import bits, cuda_backend, finished, fresh_device, search_batch
 
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.backends.cuda import backend as backend_module
+from gpuidx.backends.cuda.backend import UNFINISHED
 from gpuidx.backends.cuda.buffers import Sizes
 from gpuidx.backends.peak_table import strongest_first
-from gpuidx.errors import Rejected
 from gpuidx.geometry.description import Lookup
 from gpuidx.geometry.masks import Masks, ValueRules
 from gpuidx.model import PIXEL_TYPES
@@ -127,11 +127,8 @@ def test_a_batch_is_done_some_time_after_it_was_begun(device, order) -> None:
     backend, frames = make(gpu_batch=4), frames_of(4)
     batch = backend.upload(frames)
     backend.find_peaks(batch)
-    for _ in range(1000):
-        if backend.done(batch):
-            break
-    assert backend.done(batch)
-    assert_same(backend.results(batch), frames)
+    assert_same(finished(backend, batch), frames)
+    assert backend.finished(batch) == []
 
 
 def test_a_batch_costs_no_memory_and_one_wait(device) -> None:
@@ -257,7 +254,7 @@ def test_the_memory_that_is_taken_is_what_was_computed(device) -> None:
             )
             backend.find_peaks(running[-1])
         rect = np.array([(p.slab_x, p.slab_y, p.width, p.height) for p in PANELS], np.int32)
-        needed = Sizes.of(rect, GEOMETRY.slab_shape).bytes_needed(4, backend.in_flight)
+        needed = Sizes.of(rect, GEOMETRY.slab_shape).bytes_needed(4, backend.in_flight, UNFINISHED)
         assert 0.9 * needed < pool.total_bytes() < 1.1 * needed
 
 
@@ -268,7 +265,7 @@ def test_a_device_that_fails_says_so_when_a_batch_is_asked_about(device) -> None
     device.set(lose_after=2)
     batch = backend.upload(frames_of(2))
     backend.find_peaks(batch)
-    looks = (backend.done(batch) for _ in range(1000))
+    looks = (backend.finished(batch) for _ in range(1000))
     with pytest.raises(RuntimeError, match="IllegalAddress"):
         any(looks)
     device.reset()
@@ -384,13 +381,15 @@ def test_frames_with_peaks_or_without_pixels_pass_through() -> None:
     assert search_batch(make(gpu_batch=2), []) == []
 
 
-def test_a_detector_out_of_range_is_rejected_and_takes_nothing() -> None:
-    backend = make(gpu_batch=2)
+def test_a_detector_out_of_range_is_left_to_the_cpu_and_costs_the_others_nothing() -> None:
+    backend = make(gpu_batch=3)
     frames = frames_of(2)
-    with pytest.raises(Rejected, match="panel 0"):
-        backend.upload([frames[0], make_frame(GEOMETRY, image_of(3), shift_x=5.0)])
+    impossible = make_frame(GEOMETRY, image_of(3), shift_x=5.0)
     for _ in range(3):
-        assert_same(search_batch(backend, frames), frames)
+        first, left, last = search_batch(backend, [frames[0], impossible, frames[1]])
+        assert left is None
+        assert_same([first, last], frames)
+    assert search_batch(backend, [impossible]) == [None]
 
 
 def test_more_than_was_agreed_is_refused() -> None:
@@ -398,6 +397,7 @@ def test_more_than_was_agreed_is_refused() -> None:
     with pytest.raises(ValueError, match="3 frames"):
         backend.upload(frames)
     batches = [backend.upload(frames[:2]) for _ in range(backend.in_flight)]
+    assert not backend.has_room
     with pytest.raises(ValueError, match="0 free buffers"):
         backend.upload(frames[:2])
     for batch in batches:

@@ -95,10 +95,6 @@ class CpuBackend:
         )
         return tuple(candidates), n_tries
 
-    def done(self, batch: CpuBatch) -> bool:
-        """True: each step has ended when it returns."""
-        return True
-
     def results(self, batch: CpuBatch) -> list[Found]:
         """Peaks and candidate lattices of each frame; steps not taken have found nothing."""
         peaks = batch.peaks or [f.peaks if f.peaks is not None else _NONE for f in batch.frames]

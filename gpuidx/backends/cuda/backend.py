@@ -6,11 +6,12 @@ the copies of one batch overlap the kernels of another.  Events order what belon
 
     up:    frames of a batch → `uploaded`
     work:  waits for `uploaded`; kernels → `searched`
-    down:  waits for `searched`; results → `fetched`, which `results` waits for
+    down:  waits for `searched`; results → `fetched`, which `results` waits for, then for the trials
     more:  then what few frames have more of; not on *down*, where the next batch waits for its kernels
 
-A batch has buffers of its own from `upload` to `results`; what kernels need only while they run is shared,
-for they run one after the other on *work*.
+A batch has room for its images from `upload` until they have been searched, and other buffers of its own
+until the last of its results is given, so that a frame which takes many trials keeps no others waiting.  What
+kernels need only while they run is shared, for they run one after the other on *work*.
 """
 
 from collections.abc import Sequence
@@ -21,28 +22,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.backends.cuda.batch import CudaBatch, GroupKey, Part
-from gpuidx.backends.cuda.buffers import FIRST_PEAKS, BatchBuffers, Sizes, batch_size, make_scratch
+from gpuidx.backends.cuda.buffers import BatchBuffers, ImageBuffer, Sizes, batch_size, make_scratch
 from gpuidx.backends.cuda.events import has_happened
 from gpuidx.backends.cuda.kept_tables import KeptTables
 from gpuidx.backends.cuda.kernels import Kernels
-from gpuidx.backends.cuda.peakfinder8 import FILE, Saturation, defines, find_vectors, lanes_for, search
-from gpuidx.backends.cuda.trials import DeviceTrials, TrialBatch, trial_bytes
+from gpuidx.backends.cuda.peakfinder8 import (
+    FILE,
+    DeviceTables,
+    Saturation,
+    defines,
+    find_vectors,
+    lanes_for,
+    search,
+)
+from gpuidx.backends.cuda.results import result
+from gpuidx.backends.cuda.trials import DeviceTrials, trial_bytes
 from gpuidx.backends.known_cell import KnownCell, shift_sigma
-from gpuidx.backends.peak_table import peak_list
 from gpuidx.backends.values import check_image, float32_rules
 from gpuidx.cell import UnitCell
+from gpuidx.errors import Rejected
 from gpuidx.geometry.detector import Geometry
 from gpuidx.geometry.masks import Masks
-from gpuidx.model import BYTE_TYPES, PIXEL_TYPES, Candidate, Found, Frame, PeakList
+from gpuidx.model import BYTE_TYPES, PIXEL_TYPES, Found, Frame
 from gpuidx.options import Options
 
 IN_FLIGHT = 2
-"""Batches under way: one is copied while the other is searched."""
+"""Batches whose images are on the device: one is copied while the other is searched."""
+
+UNFINISHED = 4
+"""Batches under way, those included in which a few frames are still tried."""
 
 TYPES = (*PIXEL_TYPES, *BYTE_TYPES)
 """dtypes of images."""
-
-_NONE = PeakList(fs=np.empty(0), ss=np.empty(0), panel=np.empty(0, np.int32), intensity=np.empty(0))
 
 
 class CudaBackend:
@@ -67,7 +78,7 @@ class CudaBackend:
     Attributes
     ----------
     batch_size, in_flight
-        Frames of a batch, and batches under way at a time, at most.
+        Frames of a batch, and batches whose images are on the device at a time, at most.
     notes
         What is not as it should be, a line each.
 
@@ -116,13 +127,15 @@ class CudaBackend:
         known = KnownCell(cell) if cell is not None and options.does_index else None
 
         def needed(n_frame: int) -> int:
-            of_trials = trial_bytes(n_frame, self.in_flight, known) if known else 0
-            return sizes.bytes_needed(n_frame, self.in_flight) + of_trials
+            of_trials = trial_bytes(n_frame, UNFINISHED, known) if known else 0
+            return sizes.bytes_needed(n_frame, self.in_flight, UNFINISHED) + of_trials
 
         self.batch_size = batch_size(needed, free, options.gpu_batch or None, memory)
         self._tables = KeptTables(geometry, options, masks, self.batch_size)
         self._scratch = make_scratch(sizes, self.batch_size)
-        self._free = [BatchBuffers(sizes, self.batch_size) for _ in range(self.in_flight)]
+        self._free_images = [ImageBuffer(sizes, self.batch_size) for _ in range(self.in_flight)]
+        self._free = [BatchBuffers(sizes, self.batch_size) for _ in range(UNFINISHED)]
+        self._searched: list[CudaBatch] = []
         self._trials = (
             DeviceTrials(known, options, self.batch_size, min_peaks=options.min_peaks) if known else None
         )
@@ -182,37 +195,64 @@ class CudaBackend:
                 runtime.hostUnregister(self._ring.ctypes.data)
             self._ring = None
 
-    def upload(self, frames: Sequence[Frame]) -> CudaBatch:
-        """Begin to copy the images of a batch; they must not change until `results`.
+    @property
+    def has_room(self) -> bool:
+        """Whether another batch may be uploaded.
 
         Raises
         ------
-        Rejected
-            If a frame's detector is out of range.
+        RuntimeError
+            If the device has failed.
+        """
+        if not self._free_images:
+            for batch in list(self._searched):
+                if batch.fetched is not None and has_happened(batch.fetched):
+                    self._give_images_back(batch)
+        return bool(self._free_images and self._free)
+
+    def upload(self, frames: Sequence[Frame]) -> CudaBatch:
+        """Begin to copy the images of a batch; they must not change until they have been searched.
+
+        Raises
+        ------
         ValueError
-            If there are more frames than fit, or more batches under way.
+            If there are more frames than fit, or `has_room` is not true.
         """
         all_groups = self._groups(frames)
         affordable = self._tables.affordable(key.tables for key, own in all_groups.items() for _ in own)
-        groups = {key: numbers for key, numbers in all_groups.items() if key.tables in affordable}
-        order = [number for numbers in groups.values() for number in numbers]
-        if not order:
-            return CudaBatch(frames, {})
-        if len(order) > self.batch_size or not self._free:
-            raise ValueError(f"{len(order)} frames, {len(self._free)} free buffers of {self.batch_size}")
-        tables = {key: self._tables.get(frames[numbers[0]]) for key, numbers in groups.items()}
+        made = {
+            key: self._tables_for(frames[numbers[0]])
+            for key, numbers in all_groups.items()
+            if key.tables in affordable
+        }
+        tables = {key: own for key, own in made.items() if own is not None}
+        groups = {key: all_groups[key] for key in tables}
         left = frozenset(n for key, numbers in all_groups.items() if key not in groups for n in numbers)
+        order = [number for numbers in groups.values() for number in numbers]
         batch = CudaBatch(frames, {number: row for row, number in enumerate(order)}, left)
-        batch.buffers = self._free.pop()
+        if not order:
+            return batch
+        if len(order) > self.batch_size or not self.has_room:
+            n_free = min(len(self._free), len(self._free_images))
+            raise ValueError(f"{len(order)} frames, {n_free} free buffers of {self.batch_size}")
+        batch.images, batch.buffers = self._free_images.pop(), self._free.pop()
+        self._searched.append(batch)
         for key, numbers in groups.items():
             first = batch.rows[numbers[0]]
-            images = batch.buffers.images(first, first + len(numbers), key.dtype)
+            images = batch.images.images(first, first + len(numbers), key.dtype)
             batch.parts.append(Part(first, first + len(numbers), images, tables[key]))
             for number, place in zip(numbers, images, strict=True):
                 self._copy(frames[number], place)
         self._send_panels(batch.buffers, [frames[number] for number in order])
         batch.uploaded = self._up.record()
         return batch
+
+    def _tables_for(self, frame: Frame) -> DeviceTables | None:
+        """None if its detector is out of range; the CPU says why."""
+        try:
+            return self._tables.get(frame)
+        except Rejected:
+            return None
 
     def _groups(self, frames: Sequence[Frame]) -> dict[GroupKey, list[int]]:
         """Numbers of the frames that are searched, those together that can be searched together."""
@@ -282,74 +322,51 @@ class CudaBackend:
         outcome = buffers.outcome
         self._trials.start(batch.trials, outcome.q, outcome.n_peak, buffers.shift_sigma, n_frame, self._work)
 
-    def done(self, batch: CudaBatch) -> bool:
-        """Whether `results` would not have to wait.
+    def finished(self, batch: CudaBatch) -> list[tuple[int, Found | None]]:
+        """Results that are ready and were not given before, with the numbers of their frames; never waits.
+
+        For None see `results`.
 
         Raises
         ------
         RuntimeError
             If the device has failed.
         """
-        if batch.fetched is None:
-            return True
-        if not has_happened(batch.fetched):
-            return False
-        return batch.trials is None or self._advance(batch.trials)
-
-    def _advance(self, trials: TrialBatch) -> bool:
-        assert self._trials is not None
-        return self._trials.advance(trials, self._work)
-
-    def results(self, batch: CudaBatch) -> list[Found | None]:
-        """Peaks of each frame; None for one with more of something than there is room for.
-
-        That is candidates, pixels of a peak, or positions of the detector and masks in the batch.
-        """
-        buffers = batch.buffers
-        if buffers is None:
-            return [self._found(frame, _NONE) for frame in batch.frames]
-        (batch.fetched or batch.uploaded).synchronize()
-        lattices = self._lattices(batch)
-        found: list[Found | None] = []
-        for number, frame in enumerate(batch.frames):
-            row = batch.rows.get(number)
-            if number in batch.left:
-                found.append(None)
-            elif row is None or batch.fetched is None:
-                found.append(self._found(frame, _NONE))
-            elif self._is_over(buffers, row):
-                found.append(None)
-            else:
-                found.append(self._found(frame, self._peaks(buffers, row), *lattices[row]))
-        batch.buffers = None
-        self._free.append(buffers)
+        if batch.fetched is not None and not has_happened(batch.fetched):
+            return []
+        if batch.trials is not None and self._trials is not None:
+            self._trials.advance(batch.trials, self._work)
+        ready = [number for number in batch.waiting if batch.is_ready(number)]
+        most_candidates = self._scratch.candidates.shape[1]
+        found = [(number, result(batch, number, most_candidates, self._more)) for number in ready]
+        batch.waiting = [number for number in batch.waiting if number not in set(ready)]
+        if not batch.waiting:
+            self._give_back(batch)
         return found
 
-    def _lattices(self, batch: CudaBatch) -> Sequence[tuple[tuple[Candidate, ...] | None, int]]:
-        """Candidates, and trials that were made, of each row; waits for the trials."""
-        if batch.trials is None:
-            return [(None, 0)] * len(batch.rows)
-        assert self._trials is not None
-        self._trials.finish(batch.trials, self._work)
-        return self._trials.results(batch.trials)
+    def results(self, batch: CudaBatch) -> list[Found | None]:
+        """Peaks and lattices of each frame of a batch that `finished` was not asked about; waits for them.
 
-    @staticmethod
-    def _found(
-        frame: Frame, peaks: PeakList, candidates: tuple[Candidate, ...] | None = None, n_tries: int = 0
-    ) -> Found:
-        own = frame.peaks if frame.peaks is not None else peaks
-        return Found(peaks=own, candidates=candidates, n_tries=n_tries)
+        None for a frame whose detector is out of range, or with more of something than there is room for:
+        that is candidates, pixels of a peak, or positions of the detector and masks in the batch.
+        """
+        if batch.uploaded is not None:
+            (batch.fetched or batch.uploaded).synchronize()
+        if batch.trials is not None and self._trials is not None:
+            self._trials.finish(batch.trials, self._work)
+        return [found for _, found in self.finished(batch)]
 
-    def _is_over(self, buffers: BatchBuffers, row: int) -> bool:
-        n_candidate, overflow, _ = buffers.counts[:, row]
-        return bool(n_candidate > self._scratch.candidates.shape[1] or overflow)
+    def _give_images_back(self, batch: CudaBatch) -> None:
+        if batch.images is not None:
+            self._searched.remove(batch)
+            self._free_images.append(batch.images)
+            batch.images, batch.parts = None, []
 
-    def _peaks(self, buffers: BatchBuffers, row: int) -> PeakList:
-        n_peak = int(buffers.counts[2, row])
-        rows = buffers.first[row, :n_peak]
-        if n_peak > FIRST_PEAKS:
-            rows = buffers.further_peaks(row, n_peak, self._more)
-        return peak_list(rows["fs"], rows["ss"], rows["panel"], rows["intensity"])
+    def _give_back(self, batch: CudaBatch) -> None:
+        self._give_images_back(batch)
+        if batch.buffers is not None:
+            self._free.append(batch.buffers)
+            batch.buffers = None
 
 
 def _has_rules(masks: Masks) -> bool:

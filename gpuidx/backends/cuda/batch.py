@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from gpuidx.backends.cuda.buffers import BatchBuffers
+from gpuidx.backends.cuda.buffers import BatchBuffers, ImageBuffer
 from gpuidx.backends.cuda.kept_tables import TableKey
 from gpuidx.backends.cuda.peakfinder8 import DeviceTables
 from gpuidx.backends.cuda.trials import TrialBatch
@@ -51,10 +51,14 @@ class CudaBatch:
         Row of the buffers of each frame that is searched, by its number in the batch.
     left
         Numbers of frames that are left to the CPU.
+    waiting
+        Numbers of frames whose results were not given yet.
     parts
-        All rows.
+        All rows, until they have been searched.
+    images
+        Where their pixels are; None if nothing has to be searched, and as soon as all is.
     buffers
-        None if nothing has to be searched, and after `CudaBackend.results`.
+        None if nothing has to be searched, and when all results were given.
     uploaded, fetched
         Events; `fetched` is None before `CudaBackend.find_peaks`.
     trials
@@ -64,8 +68,18 @@ class CudaBatch:
     frames: Sequence[Frame]
     rows: dict[int, int]
     left: frozenset[int] = frozenset()
+    waiting: list[int] = field(init=False)
     parts: list[Part] = field(default_factory=list)
+    images: ImageBuffer | None = None
     buffers: BatchBuffers | None = None
     uploaded: Any = None
     fetched: Any = None
     trials: TrialBatch | None = None
+
+    def __post_init__(self) -> None:
+        self.waiting = list(range(len(self.frames)))
+
+    def is_ready(self, number: int) -> bool:
+        """Whether there is nothing left to do for a frame, once all have been searched."""
+        row = self.rows.get(number)
+        return row is None or self.trials is None or self.trials.outcomes[row] is not None

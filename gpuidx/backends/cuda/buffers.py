@@ -64,13 +64,17 @@ class Sizes:
         n_position = int((rect[:, 2].astype(np.int64) * rect[:, 3]).sum())
         return cls(slab_shape[0] * slab_shape[1], n_position, len(rect), most_candidates(n_position))
 
-    def bytes_needed(self, n_frame: int, in_flight: int) -> int:
-        """Device memory of all buffers for batches of *n_frame*, and of all tables."""
+    def bytes_needed(self, n_frame: int, searched: int, unfinished: int) -> int:
+        """Device memory of all buffers for batches of *n_frame*, and of all tables.
+
+        *searched*: batches whose images are there at a time; *unfinished*: all that are under way.
+        """
         ordered = WIDEST * self.n_position * filled(n_frame)
         found = self.most * (4 + PEAK.itemsize) + 4 * n_word(self.n_position)
         outcome = MAX_PEAKS * (PEAK.itemsize + 4 + 24) + 4 * len(COUNTS) + 72 * self.n_panel + 16
-        tables = KEPT_TABLES * (1 + in_flight) * (6 * self.n_pixel + 4 * self.n_position)
-        return ordered + tables + n_frame * (found + in_flight * (WIDEST * self.n_pixel + outcome))
+        tables = KEPT_TABLES * (1 + searched) * (6 * self.n_pixel + 4 * self.n_position)
+        images = searched * WIDEST * self.n_pixel
+        return ordered + tables + n_frame * (found + images + unfinished * outcome)
 
 
 def filled(n_frame: int) -> int:
@@ -131,13 +135,27 @@ def make_scratch(sizes: Sizes, n_frame: int) -> Scratch:
     )
 
 
+class ImageBuffer:
+    """Room on the device for the pixels of a batch as they came, until they have been searched."""
+
+    def __init__(self, sizes: Sizes, n_frame: int) -> None:
+        import cupy
+
+        self._n_pixel = sizes.n_pixel
+        self._bytes = cupy.empty(WIDEST * sizes.n_pixel * n_frame, np.uint8)
+
+    def images(self, first: int, end: int, dtype: Any) -> Any:
+        """Room for frames *first* to *end*, of one type of pixels; (frame, pixel)."""
+        start = WIDEST * self._n_pixel * first
+        size = (end - first) * self._n_pixel * np.dtype(dtype).itemsize
+        return self._bytes[start : start + size].view(dtype).reshape(end - first, self._n_pixel)
+
+
 class BatchBuffers:
-    """What a batch has for itself while it is under way, on the device and on the host.
+    """What else a batch has for itself while it is under way, on the device and on the host.
 
     Attributes
     ----------
-    frames : bytes
-        Pixels as they came, on the device.
     outcome, panels
         On the device.
     trials
@@ -155,12 +173,10 @@ class BatchBuffers:
     def __init__(self, sizes: Sizes, n_frame: int) -> None:
         import cupy
 
-        self._sizes = sizes
         self.trials: Any = None
         # cleared, for more of them is copied back than the kernels write
         self._counts = cupy.zeros((len(COUNTS), n_frame), np.int32)
         peaks = cupy.zeros((n_frame, MAX_PEAKS * _PEAK_WORDS), np.float32)
-        self.frames = cupy.empty(WIDEST * sizes.n_pixel * n_frame, np.uint8)
         self.outcome = Outcome(
             **{name: self._counts[row] for row, name in enumerate(COUNTS)},
             peaks=peaks,
@@ -188,12 +204,6 @@ class BatchBuffers:
         """Panels of the first frames."""
         own = self.panels
         return Panels(own.panels, own.detector_of[:n_frame], own.wavelength[:n_frame])
-
-    def images(self, first: int, end: int, dtype: Any) -> Any:
-        """Room for frames *first* to *end*, of one type of pixels; (frame, pixel)."""
-        start = WIDEST * self._sizes.n_pixel * first
-        size = (end - first) * self._sizes.n_pixel * np.dtype(dtype).itemsize
-        return self.frames[start : start + size].view(dtype).reshape(end - first, self._sizes.n_pixel)
 
     def send_panels(self, n_detector: int, n_frame: int, stream: Any) -> None:
         """Copy what the host has about the panels of some frames to the device."""

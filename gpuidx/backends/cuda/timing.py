@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.backends.cuda.backend import CudaBackend
-from gpuidx.backends.cuda.buffers import BatchBuffers, Sizes, make_scratch
+from gpuidx.backends.cuda.buffers import BatchBuffers, ImageBuffer, Sizes, make_scratch
 from gpuidx.backends.cuda.kernels import Kernels
 from gpuidx.backends.cuda.peakfinder8 import (
     FILE,
@@ -157,6 +157,7 @@ class DeviceSearch:
         self.n_frame = n_frame
         self._options, self._rules = options, rules
         self._buffers, self._scratch = BatchBuffers(sizes, n_frame), make_scratch(sizes, n_frame)
+        self._room = ImageBuffer(sizes, n_frame)
         arrays = {name: cupy.asarray(array) for name, array in tables.arrays().items()}
         mean, upper = (cupy.empty((n_frame, tables.n_ring), np.float32) for _ in range(2))
         self._tables = DeviceTables(tables, arrays, mean, upper)
@@ -174,7 +175,7 @@ class DeviceSearch:
         from cupy.cuda import runtime
 
         assert frames[0].image is not None
-        images = self._buffers.images(0, self.n_frame, frames[0].image.dtype)
+        images = self._room.images(0, self.n_frame, frames[0].image.dtype)
         for frame, place in zip(frames, images, strict=True):
             image = frame.image
             assert image is not None

@@ -3,8 +3,8 @@
 
 See ``kernels/indexing_*.cu`` for what the kernels do.  Frames of a batch go through attempts side by side,
 each through its own: a frame that is done drops out, a frame that begins another trial (a further lattice, or
-fewer peaks) goes on beside those that are still in their first.  After a *round* of attempts the host learns
-which frames are left; it starts another round as long as there are any, and never waits.
+fewer peaks) goes on beside those that are still in their first.  After a *round* of attempts the host takes
+the results of the frames that are over; it starts another round as long as any are left, and never waits.
 """
 
 from collections.abc import Mapping
@@ -89,6 +89,9 @@ def _bytes(shapes: Shapes) -> int:
     return sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in shapes.values())
 
 
+Outcome = tuple[tuple[Candidate, ...], int]
+
+
 class TrialBatch:
     """What the trials of one batch have for themselves while they are under way.
 
@@ -103,8 +106,10 @@ class TrialBatch:
         On the host, as they were after the last round.
     key, begin, attempt
         What `DeviceTrials.start` was given last, and the launches that are ready for it.
+    outcomes
+        Candidates of each frame, strongest first, and how many trials were made; None as long as it is tried.
     fetched
-        Event: the last round is over and these two are there; None if nothing is under way.
+        Event: the last round is over and `trials` and `next_attempt` are there; None if nothing is under way.
     """
 
     def __init__(self, most_frames: int) -> None:
@@ -118,6 +123,7 @@ class TrialBatch:
         self.key: tuple[int, ...] = ()
         self.begin: list[Launch] = []
         self.attempt: list[Launch] = []
+        self.outcomes: list[Outcome | None] = []
         self.fetched: Any = None
 
 
@@ -195,6 +201,7 @@ class DeviceTrials:
             That all kernels of all batches run on, one after the other.
         """
         batch.n_frame = n_frame
+        batch.outcomes = [None] * n_frame
         batch.fetched = None
         if n_frame == 0:
             return
@@ -242,19 +249,24 @@ class DeviceTrials:
         batch.fetched = stream.record()
 
     def advance(self, batch: TrialBatch, stream: Any) -> bool:
-        """Whether the trials of a batch are over; starts another round of attempts where that is needed.
+        """Whether the trials of a batch are over; takes the outcomes that are new.
 
-        Never waits; to be called again and again, with the stream of `start`.
+        Starts another round of attempts for the frames that are left.  Never waits; to be called again and
+        again, with the stream of `start`.
         """
         if batch.fetched is None:
             return True
         if not has_happened(batch.fetched):
             return False
-        if (batch.next_attempt[: batch.n_frame] == NO_ATTEMPT).all():
-            batch.fetched = None
-            return True
-        self._round(batch, LATER_ROUND, stream)
-        return False
+        over = np.flatnonzero(batch.next_attempt[: batch.n_frame] == NO_ATTEMPT)
+        new = [int(row) for row in over if batch.outcomes[row] is None]
+        copied = batch.trials[new]  # before the next round is copied over it
+        batch.fetched = None
+        if len(over) < batch.n_frame:
+            self._round(batch, LATER_ROUND, stream)
+        for row, own in zip(new, copied, strict=True):
+            batch.outcomes[row] = _candidates(own["found"][: own["n_found"]]), int(own["n_tried"])
+        return batch.fetched is None
 
     def finish(self, batch: TrialBatch, stream: Any) -> None:
         """Wait until `advance` gives True."""
@@ -262,12 +274,9 @@ class DeviceTrials:
             batch.fetched.synchronize()
 
     @staticmethod
-    def results(batch: TrialBatch) -> list[tuple[tuple[Candidate, ...], int]]:
-        """Candidates of each frame, strongest first, and how many trials were made; after `advance`."""
-        return [
-            (_candidates(own["found"][: own["n_found"]]), int(own["n_tried"]))
-            for own in batch.trials[: batch.n_frame]
-        ]
+    def results(batch: TrialBatch) -> list[Outcome]:
+        """The outcomes of all frames, after `advance` has given True."""
+        return [outcome for outcome in batch.outcomes if outcome is not None]
 
 
 def _candidates(found: Any) -> tuple[Candidate, ...]:
