@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How often trials accept what is no lattice: random peaks, and real ones turned about the beam."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from backends.peak_lists import simulated
+from numpy.typing import NDArray
+
+from gpuidx.simulation.peaklists import EXPERIMENTS
+from indexing_check.backends import Backend, NamedList, named
+from indexing_check.comparison import Outcome
+from indexing_check.lists import RealList
+from indexing_check.report import bar, percentiles
+
+MOST_RANDOM = 0.001
+
+
+def accepted(backend: Backend, lists: Sequence[NamedList], group: str) -> tuple[int, int, list[Outcome]]:
+    """How many lists are accepted at the first try, which is all without retry, and how many with retry."""
+    outcomes = backend.index(lists, group, retry=True)
+    tries = [one.n_tries for one in outcomes if one.candidates]
+    return tries.count(1), len(tries), outcomes
+
+
+def check_random(backend: Backend, count: int) -> None:
+    """Peaks anywhere, for each cell in turn."""
+    names, rng = list(EXPERIMENTS), np.random.default_rng(20)
+    print(f"\nRandom lists of 10 to 120 peaks ({backend.title})")
+    print("| lists | accepted, no retry | with retry | ms with retry, median / 95 % | verdict |")
+    print("|---|---|---|---|---|")
+    lists = []
+    for number in range(count):
+        n_peaks = int(rng.integers(10, 121))
+        true = simulated(names[number % len(names)], 10**6 + number, n_peaks=n_peaks, spurious=1.0)
+        lists.append(named(true, number))
+    first, all_tries, outcomes = accepted(backend, lists, "random, with retry")
+    verdict = bar("random lists", all_tries <= MOST_RANDOM * count)
+    ms = percentiles((one.ms for one in outcomes), 50, 95)
+    print(f"| {count} | {first} | {all_tries} | {ms} | {verdict} |")
+
+
+def turned(q: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Peaks, each turned about the beam by a random angle of its own, so that only resolutions stay."""
+    angle = rng.uniform(0, 2 * np.pi, len(q))
+    c, s = np.cos(angle), np.sin(angle)
+    return np.column_stack([c * q[:, 0] - s * q[:, 1], s * q[:, 0] + c * q[:, 1], q[:, 2]])
+
+
+def check_turned(backend: Backend, frames: Sequence[RealList], count: int) -> None:
+    """Real frames, each *count* times; no bars."""
+    print(f"\nReal frames, each peak turned about the beam by a random angle ({backend.title})")
+    print("| frame | peaks | itself: score | crystals | lists | accepted, no retry | with retry | crystals |")
+    print("|---|---|---|---|---|---|---|---|")
+    total = np.zeros(3, int)
+    for number, one in enumerate(frames):
+        rng = np.random.default_rng([21, number])
+        lists = [replace(one, q=turned(one.q, rng), name=f"{one.name}, turned {n}") for n in range(count)]
+        first, all_tries, outcomes = accepted(backend, lists, "real frames turned, with retry")
+        n_crystal = sum(bool(each.crystals(o.candidates)) for each, o in zip(lists, outcomes, strict=True))
+        (itself,) = backend.index([one], "real frames")
+        score = f"{itself.candidates[0].score:.0f}" if itself.candidates else "-"
+        print(
+            f"| {one.name} | {len(one.q)} | {score} | {len(one.crystals(itself.candidates))} | {count} "
+            f"| {first} | {all_tries} | {n_crystal} |"
+        )
+        total += first, all_tries, n_crystal
+    print(f"| all | | | | {len(frames) * count} | {total[0]} | {total[1]} | {total[2]} |")
