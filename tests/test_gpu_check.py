@@ -79,6 +79,17 @@ def test_every_part_works_on_a_pretended_device(tmp_path):
         assert result["path"]["frames_per_s"] > 0
         assert result["copied_bytes"] == [result[way]["bytes"] for way in ("upload", "download")]
     assert data["rates"][0]["peaks_a_frame"] > 50
+    made = data["trials"]["made-up lists"]
+    assert (made["lists"], made["lattices"], made["bits"], made["left_out"]) == (6, 5, 5, [])
+    assert made["sets"]["lat2"]["right"] == made["sets"]["few10"]["right"] == 1
+    assert made["sets"]["lat2"]["found"] == 2
+    rates = {(one["kind"], one["n_list"]): one for one in data["trial_rates"]}
+    assert set(rates) == {("hits", 2), ("random", 2), ("hits", 1)}
+    assert rates["hits", 2]["indexed"] == 2
+    assert rates["hits", 2]["times"]["rounds"] == 1
+    assert rates["random", 2]["times"]["rounds"] > 1
+    assert [path["case"]["n_frame"] for path in data["trial_paths"]] == [5]
+    assert data["trial_paths"][0]["indexed"] == pytest.approx(0.2, abs=0.04)
 
 
 def test_every_compared_case_has_peaks(parts):
@@ -200,7 +211,8 @@ def test_nothing_is_imported_that_the_script_does_not_ask_for(parts):
 
     code = (
         "import sys, numba; had = set(sys.modules)\n"
-        "from gpu_check import computed, environment, parity, rates, sanitizer, start, verdict\n"
+        "from gpu_check import computed, environment, parity, rates, sanitizer, start\n"
+        "from gpu_check import trial_parity, trial_rates, verdict\n"
         "print(*{name.split('.')[0] for name in set(sys.modules) - had})"
     )
     path = os.pathsep.join([str(ROOT), str(ROOT / "scripts"), str(ROOT / "tests")])

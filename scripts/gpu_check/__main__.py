@@ -73,12 +73,14 @@ def _prepare(report: Report, wheels: Path | None, target: Path) -> None:
 
 def _run_all(report: Report, plan: Plan, device: int) -> None:
     # imported here: these import what may have been installed a moment ago
-    from gpu_check import environment, parity, rates, sanitizer, start, verdict
+    from gpu_check import environment, parity, rates, sanitizer, start, trial_parity, trial_rates, verdict
 
     if not environment.describe(report, device):
         return
     parts: list[tuple[Callable[[Report, Plan, int], None], bool]] = [
         (parity.check_all, True),
+        (trial_parity.check_all, True),
+        (trial_rates.measure_all, False),
         (sanitizer.check_all, True),
         (start.measure_all, False),
         (rates.measure_all, False),

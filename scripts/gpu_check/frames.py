@@ -8,13 +8,16 @@ import numpy as np
 
 from gpu_check.cases import run_options
 from gpu_check.plan import ALL, BLANK
+from gpuidx.cell import parse_cell
 from gpuidx.geometry import parse_geometry
 from gpuidx.geometry.detector import Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame
 from gpuidx.options import Options, PeakOptions
 from gpuidx.simulation.background import PoissonImage
-from gpuidx.simulation.detector import default_geometry
+from gpuidx.simulation.detector import LYSOZYME, default_geometry
+from gpuidx.simulation.frames import Simulator
+from gpuidx.simulation.settings import FrameSettings
 from gpuidx.units import wavelength_of_energy
 
 PEAK_OPTIONS = PeakOptions(peaks="peakfinder8", threshold=12.0, min_snr=5.0, local_bg_radius=3)
@@ -25,10 +28,20 @@ LOW, HIGH = 1.0, 4.0
 """Photons of the background at the edge and at the beam."""
 
 HIT_EVERY = 5
+CELL = parse_cell(LYSOZYME, "gpu-check.cell")
+CRYSTAL_CLEN, CRYSTAL_SIDE = 0.15, 2048
+"""Camera length, m, for a detector of so many pixels along a side."""
 
 
 class Scene:
-    """Four panels about the beam, gpuidx's simulated detector; *side* pixels along a side.
+    """Four panels about the beam, gpuidx's simulated detector.
+
+    Parameters
+    ----------
+    side
+        Pixels along a side.
+    clen
+        Camera length of its frames, m.
 
     Attributes
     ----------
@@ -36,7 +49,8 @@ class Scene:
         Of a run.
     """
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, side: int, clen: float = CLEN) -> None:
+        self.clen = clen
         self.geometry: Geometry = parse_geometry(default_geometry(side), "gpu-check.geom")
         self.masks = Masks(self.geometry, math.inf, False)
 
@@ -45,7 +59,7 @@ class Scene:
         return Frame(
             serial=1, filename="gpu-check", event="//", image=image,
             wavelength=wavelength_of_energy(PHOTON_ENERGY), photon_energy=PHOTON_ENERGY,
-            detector=self.geometry.detector(CLEN),
+            detector=self.geometry.detector(self.clen),
         )  # fmt: skip
 
 
@@ -73,6 +87,27 @@ class Images(Scene):
         return (self.hits if is_hit else self.blanks)[slot // HIT_EVERY % DISTINCT]
 
 
+class CrystalImages(Images):
+    """Blanks, and hits that show a crystal: 90 to 130 peaks on a large detector, one lattice.
+
+    The camera length goes with the size, so that a small detector sees the same reflections.
+    """
+
+    def __init__(self, side: int) -> None:
+        Scene.__init__(self, side, CRYSTAL_CLEN * side / CRYSTAL_SIDE)
+        self.blanks, self.hits = (
+            [self._simulator(side, hits).numbered(number).image for number in range(DISTINCT)]
+            for hits in (0.0, 1.0)
+        )
+
+    def _simulator(self, side: int, hit_fraction: float) -> Simulator:
+        settings = FrameSettings(
+            clen=self.clen, photon_energy=PHOTON_ENERGY, background=(LOW, HIGH), hit_fraction=hit_fraction,
+            seed=side,
+        )  # fmt: skip
+        return Simulator(self.geometry, CELL, settings)
+
+
 def _with_spots(blank: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     image = blank.copy()
     along = np.arange(SPOT_SIDE) - SPOT_SIDE // 2
@@ -85,9 +120,9 @@ def _with_spots(blank: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return image
 
 
-def backend_options(n_frame: int) -> Options:
+def backend_options(n_frame: int, **more: object) -> Options:
     """Options of a backend for batches of *n_frame*."""
-    return run_options(PEAK_OPTIONS, gpu_batch=n_frame)
+    return run_options(PEAK_OPTIONS, gpu_batch=n_frame, **more)
 
 
 class Ring:

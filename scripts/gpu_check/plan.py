@@ -30,6 +30,52 @@ class Config:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrialPlan:
+    """What is done with the indexing trials.
+
+    Attributes
+    ----------
+    cells
+        Of the made-up experiments; all if None.
+    sets
+        Kinds of made-up lists, by their names in the benchmark; all if None.
+    per_set
+        Made-up lists of each kind and cell.
+    odd
+        Whether senseless lists are compared, too.
+    alone
+        Lists of each cell that are also tried alone.
+    benchmark
+        Lists of each cell and set of the benchmark; it has 7.
+    kinds
+        Of lists that rates are measured with, by their names in `trial_rates.KINDS`; hits first.
+    rate_cell
+        That most rates are measured with; it must give lists as long as these.
+    peaks, batches
+        Of the table of rates: peaks of a list, lists of a batch; first those of the goals.
+    repeats
+        Of each timed batch.
+    paths
+        Cases of the whole path from pixels to lattices.
+    """
+
+    cells: tuple[str, ...] | None = None
+    sets: tuple[str, ...] | None = None
+    per_set: int = 4
+    odd: bool = True
+    alone: int = 64
+    benchmark: int = 7
+    kinds: tuple[str, ...] = ("hits", "1 % bandwidth", "random")
+    rate_cell: str = "thau"
+    peaks: tuple[int, ...] = (100, 20, 50, 200, 500)
+    batches: tuple[int, ...] = (64, 1, 16, 128)
+    repeats: int = 10
+    paths: tuple[Config, ...] = field(
+        default_factory=lambda: tuple(Config(2048, "u2", SOME, n) for n in (32, 64, 128))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is done.
 
@@ -42,7 +88,8 @@ class Plan:
     groups
         Further comparisons, by their names in `cases.GROUPS`.
     sanitizer_seconds, sanitizer_groups
-        For each tool of compute-sanitizer; what it sees, by the names in `groups`, ``small`` for small cases.
+        For each tool of compute-sanitizer; what it sees, by the names in `groups`, ``small`` for small cases,
+        ``trials`` for some indexing trials.
     main_side
         Size of the frames of verdict, start-up and latency.
     configs
@@ -57,14 +104,16 @@ class Plan:
         Frames of the measurement of latency.
     start_types
         Pixel types whose kernels are compiled at start-up; all, as a run does, or one.
+    trials
+        Of the indexing trials.
     """
 
-    seconds: float = 465.0
+    seconds: float = 290.0
     small: range = range(60)
     large: range = range(6)
     groups: tuple[str, ...] = ("types", "positions", "saturation", "fast", "candidates", "queue")
-    sanitizer_seconds: float = 45.0
-    sanitizer_groups: tuple[str, ...] = ("types", "positions", "fast", "small")
+    sanitizer_seconds: float = 15.0
+    sanitizer_groups: tuple[str, ...] = ("trials", "types", "positions", "fast", "small")
     main_side: int = 2048
     configs: tuple[Config, ...] = field(default_factory=lambda: tuple(all_configs()))
     ring_bytes: int = 1 << 30
@@ -73,6 +122,7 @@ class Plan:
     flow_frames: int = 1024
     latency_frames: int = 400
     start_types: str = "all"
+    trials: TrialPlan = TrialPlan()
 
 
 def all_configs() -> list[Config]:
@@ -93,10 +143,19 @@ QUICK = Plan(
     seconds=150.0,
     small=range(12),
     large=range(2),
-    sanitizer_seconds=30.0,
+    sanitizer_seconds=10.0,
     configs=tuple(c for c in all_configs() if c.side == 2048 and c.dtype == "u2" and c.n_frame in (32, 1)),
     flow_frames=256,
     latency_frames=100,
+    trials=TrialPlan(
+        cells=("lyso", "p1", "psi", "cys"),
+        per_set=1,
+        alone=8,
+        benchmark=1,
+        peaks=(100,),
+        batches=(64, 1),
+        paths=(Config(2048, "u2", SOME, 32),),
+    ),
 )
 
 TINY = Plan(
@@ -105,7 +164,7 @@ TINY = Plan(
     large=range(0),
     groups=("types", "positions", "candidates"),
     sanitizer_seconds=200.0,
-    sanitizer_groups=("types",),
+    sanitizer_groups=("trials", "types"),
     main_side=128,
     configs=(Config(128, "u2", ALL, 32), Config(64, "i4", BLANK, 1)),
     ring_bytes=1 << 19,
@@ -114,5 +173,19 @@ TINY = Plan(
     flow_frames=16,
     latency_frames=5,
     start_types="u2",
+    trials=TrialPlan(
+        cells=("lyso",),
+        sets=("few10", "lat2", "random"),
+        per_set=1,
+        odd=False,
+        alone=2,
+        benchmark=0,
+        kinds=("hits", "random"),
+        rate_cell="lyso",
+        peaks=(10,),
+        batches=(2, 1),
+        repeats=1,
+        paths=(Config(128, "u2", SOME, 5),),
+    ),
 )
 """Proves that the script works, on a device that is only pretended; its figures mean nothing."""

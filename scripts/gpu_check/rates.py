@@ -13,15 +13,9 @@ from gpu_check.report import Report
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.backends.cuda.backend import CudaBackend
 from gpuidx.backends.cuda.buffers import Sizes
+from gpuidx.backends.cuda.clock import median_ms, rate
 from gpuidx.backends.cuda.tables import Tables, make_tables
-from gpuidx.backends.cuda.timing import (
-    DeviceSearch,
-    bus_bandwidth,
-    copy_bandwidth,
-    flow_through,
-    median_ms,
-    rate,
-)
+from gpuidx.backends.cuda.timing import DeviceSearch, bus_bandwidth, copy_bandwidth, flow_through
 from gpuidx.backends.cuda.traffic import Work, search_traffic, total, transfer
 from gpuidx.backends.rings import make_rings
 from gpuidx.backends.values import float32_rules

@@ -83,14 +83,17 @@ def main() -> int:
     """Compare small cases without CuPy's pool of memory, so that every array has limits of its own."""
     import cupy
 
-    from gpu_check.cases import all_runs
+    from gpu_check.cases import GROUPS, all_runs
     from gpu_check.parity import Tally, check_run
+    from gpu_check.trial_parity import check_few
 
     cupy.cuda.set_allocator(None)
     tally = Tally()
     device, *groups = sys.argv[1:]
     small = range(N_SMALL if "small" in groups else 0)
-    for run in all_runs(small, range(0), tuple(name for name in groups if name != "small")):
+    if "trials" in groups:
+        tally.frames, tally.differences = check_few(int(device))
+    for run in all_runs(small, range(0), tuple(name for name in groups if name in GROUPS)):
         check_run(run, tally, int(device))
     for text in tally.differences:
         print(text)

@@ -3,12 +3,14 @@
 
 from typing import Any
 
-from gpu_check.plan import CONTENTS
+from gpu_check.plan import CONTENTS, FULL, SOME
 from gpu_check.report import Report
+from gpu_check.trial_rates import GOAL_BATCH, GOAL_PEAKS, LEAST_FRAMES, MOST_ALONE_MS, MOST_HIT_MS
 from gpuidx.backends.cuda.traffic import Work, search_traffic, total
 
 SIDE, DTYPE, BATCH = 2048, "u2", 32
 MOST_SEARCH_MS, MOST_START_S, MOST_TRAFFIC = 0.1, 5.0, 18.0
+RATE_CELL = FULL.trials.rate_cell
 AS_FAST = 1.05
 """The whole path counts as no slower than the upload alone up to this ratio: clocks and neighbours differ."""
 
@@ -18,7 +20,12 @@ def judge(report: Report) -> None:
     report.title("goals: 4M, 16-bit pixels, batches of 32, on an H200")
     if report.pretended:
         report.line("NOT MEASURED: the device is pretended")
-    lines = [*_rates(report.data.get("rates", [])), _start(report.data.get("start", {})), _traffic()]
+    lines = [
+        *_rates(report.data.get("rates", [])),
+        *_trials(report.data),
+        _start(report.data.get("start", {})),
+    ]
+    lines.append(_traffic())
     for what, value, goal, met in lines:
         computed = what.startswith("computed")
         word = (
@@ -54,6 +61,28 @@ def _rates(results: list[dict[str, Any]]) -> list[Line]:
              None if ratio is None else ratio <= AS_FAST),
         ]  # fmt: skip
     return lines
+
+
+def _trials(data: dict[str, Any]) -> list[Line]:
+    """Of the indexing trials: both goals on lists of so many peaks, and that of the whole path."""
+    lists = {
+        one["n_list"]: one
+        for one in data.get("trial_rates", [])
+        if one["kind"] == "hits" and one["n_peak"] == GOAL_PEAKS and one["cell"] == RATE_CELL
+    }
+    hit, alone = lists.get(GOAL_BATCH, {}).get("ms_a_list"), lists.get(1, {}).get("wall_ms_a_list")
+    wanted = {"side": SIDE, "dtype": DTYPE, "content": SOME}
+    rates = [r["frames_per_s"] for r in data.get("trial_paths", []) if wanted.items() <= r["case"].items()]
+    best = max(rates, default=None)
+    what = f"indexing trials, {GOAL_PEAKS} peaks"
+    return [
+        (f"{what}, batches of {GOAL_BATCH}, ms a hit", hit, f"{MOST_HIT_MS}",
+         None if hit is None else hit <= MOST_HIT_MS),
+        (f"{what}, one frame alone, ms", alone, f"{MOST_ALONE_MS}",
+         None if alone is None else alone <= MOST_ALONE_MS),
+        (f"host memory to candidate lattices, {SOME}, best batch, frames/s", best, f"{LEAST_FRAMES:.0f}",
+         None if best is None else best >= LEAST_FRAMES),
+    ]  # fmt: skip
 
 
 def _start(results: dict[str, dict[str, Any]]) -> Line:
