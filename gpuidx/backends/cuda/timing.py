@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measuring on a CUDA device: kernels one by one, copies, and whole batches.  Nothing a run needs.
-
-Times of the device come from CUDA events; a time of 0, as a pretended device may give, makes rates 0.
-"""
+"""Measuring on a CUDA device: copies, the peak search, and whole batches.  Nothing a run needs."""
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +12,7 @@ from numpy.typing import NDArray
 
 from gpuidx.backends.cuda.backend import CudaBackend
 from gpuidx.backends.cuda.buffers import BatchBuffers, ImageBuffer, Sizes, make_scratch
+from gpuidx.backends.cuda.clock import TimedKernels, median_ms, rate
 from gpuidx.backends.cuda.kernels import Kernels
 from gpuidx.backends.cuda.peakfinder8 import (
     FILE,
@@ -29,70 +27,6 @@ from gpuidx.backends.cuda.tables import Tables
 from gpuidx.backends.values import Rules
 from gpuidx.model import Found, Frame
 from gpuidx.options import PeakOptions
-
-
-def rate(amount: float, milliseconds: float) -> float:
-    """Amount per second; 0 if no time has passed."""
-    return 1e3 * amount / milliseconds if milliseconds > 0 else 0.0
-
-
-def median_ms(stream: Any, work: Callable[[], None], repeats: int) -> float:
-    """Median time that the device takes for what *work* puts on *stream*, ms, after one call to warm up."""
-    import cupy
-
-    work()
-    pairs = []
-    for _ in range(repeats):
-        start, end = cupy.cuda.Event(), cupy.cuda.Event()
-        start.record(stream)
-        work()
-        end.record(stream)
-        pairs.append((start, end))
-    stream.synchronize()
-    return float(np.median([cupy.cuda.get_elapsed_time(start, end) for start, end in pairs]))
-
-
-class TimedKernels:
-    """Stands for `Kernels`: the same kernels, with an event before and behind each.
-
-    Attributes
-    ----------
-    plain
-        The kernels without events.
-    """
-
-    def __init__(self, kernels: Kernels) -> None:
-        self.plain = kernels
-        self._events: list[tuple[str, Any, Any]] = []
-        self.numbers = kernels.numbers
-
-    def threads(self, name: str) -> int:
-        """As `Kernels.threads`."""
-        return self.plain.threads(name)
-
-    def parameters(self, name: str) -> list[str]:
-        """As `Kernels.parameters`."""
-        return self.plain.parameters(name)
-
-    def launch(self, name: str, grid: tuple[int, ...], stream: Any, /, **arguments: Any) -> None:
-        """As `Kernels.launch`."""
-        import cupy
-
-        start, end = cupy.cuda.Event(), cupy.cuda.Event()
-        start.record(stream)
-        self.plain.launch(name, grid, stream, **arguments)
-        end.record(stream)
-        self._events.append((name, start, end))
-
-    def take_times(self) -> dict[str, float]:
-        """Median time of each kernel since the last call, ms; to be called when the stream is done."""
-        import cupy
-
-        times: dict[str, list[float]] = {}
-        for name, start, end in self._events:
-            times.setdefault(name, []).append(cupy.cuda.get_elapsed_time(start, end))
-        self._events = []
-        return {name: float(np.median(values)) for name, values in times.items()}
 
 
 def copy_bandwidth(n_byte: int, repeats: int = 10) -> float:
@@ -245,9 +179,10 @@ class Flow:
 def flow_through(
     backend: CudaBackend, batches: Iterable[Sequence[Frame]]
 ) -> tuple[Flow, list[list[Found | None]]]:
-    """Send batches through a backend, as many under way as it allows; their results in order.
+    """Send batches through a backend, as many under way as have room for images; their results in order.
 
-    The first batches, as many as may be under way, are not timed.
+    The first batches, as many as may be under way, are not timed.  Whole batches are waited for, so that a
+    frame with many trials holds its batch up, which it does not in a run.
     """
     under_way: deque[Any] = deque()
     found: list[list[Found | None]] = []
