@@ -40,12 +40,20 @@ class Message:
         As the stream names the frame.
     data
         The payload, perhaps behind `PADDING`; empty for a frame that is to be read from the file `filename`.
+        Of a message in several parts the last.
+    parts
+        All parts where there is more than one.
+    series
+        Parts of the message that began the series of this frame (detector configuration, masks), the same
+        objects for all frames of the series; empty where none came, or the format has none.
     """
 
     serial: int
     filename: str
     event: str
     data: memoryview
+    parts: tuple[memoryview, ...] = ()
+    series: tuple[memoryview, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
