@@ -12,6 +12,7 @@ from backends.peak_lists import simulated, trials
 from backends.ways import fresh_device
 
 from gpuidx.backends.constants import ATTEMPTS
+from gpuidx.errors import BackendError
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS_OF_AN_ATTEMPT = [
@@ -53,7 +54,7 @@ def test_times_of_trials_are_those_of_each_kernel_of_a_round(device):
     own.finish(batch, stream)
     before = own.results(batch)
     launches = list(batch.begin), list(batch.attempt)
-    times = TimedTrials(own, batch, stream).measure(2)
+    times = TimedTrials(own, batch, stream).measure(1)
     assert list(times.kernels) == ["begin_trials", *KERNELS_OF_AN_ATTEMPT]
     assert times.kernels["begin_trials"] == 1.0  # the pretended device's time between any two events
     assert times.kernels["scan_directions"] == len(ATTEMPTS)
@@ -122,9 +123,9 @@ def test_every_list_of_the_benchmark_must_be_right_and_none_random_accepted(repo
 def test_made_up_lists_of_a_cell_fill_one_batch(parts):
     from backends.device_trials import MOST_FRAMES
     from gpu_check.plan import FULL
-    from gpu_check.trial_lists import cells_of, made_lists
+    from gpu_check.trial_lists import made_lists
 
-    for name in cells_of(FULL.trials):
+    for name in ("lyso", "p1", "psi", "cys"):
         lists = made_lists(name, FULL.trials)
         assert MOST_FRAMES - 2 <= len(lists) <= MOST_FRAMES
         assert min(len(one.q) for one in lists) == 0
@@ -161,6 +162,29 @@ def test_a_crystal_on_a_small_detector_is_found(parts):
         candidates, _ = own.index(q, shift_sigma(frame.detector, frame.wavelength))
         counts.append(len(candidates))
     assert counts == [1] * len(images.hits) + [0] * len(images.blanks)
+
+
+@pytest.mark.parametrize("error", [BackendError, MemoryError, RuntimeError])
+def test_what_there_is_no_memory_for_is_not_measured_but_the_rest_is(device, report, monkeypatch, error):
+    from gpu_check import trial_rates
+    from gpu_check.plan import TINY
+
+    def refuse_two(cell_name, kind, n_peak, n_list, repeats):
+        if n_list == 2:
+            raise error("too little memory")
+        result = {"cell": cell_name, "kind": kind, "n_peak": n_peak, "n_list": n_list, "indexed": 1}
+        times = dict.fromkeys(("device", "first_round", "wall", "enqueue", "rounds", "launches"), 1)
+        return result | {"ms_a_list": 1.0, "wall_ms_a_list": 1.0, "times": times | {"kernels": {}}}
+
+    def refuse(*_):
+        raise error("too little memory")
+
+    monkeypatch.setattr(trial_rates, "measure_lists", refuse_two)
+    monkeypatch.setattr(trial_rates, "measure_path", refuse)
+    trial_rates.measure_all(report, TINY, 0)
+    assert [one["n_list"] for one in report.data["trial_rates"]] == [1]
+    assert report.data["trial_paths"] == []
+    assert report.failures == []
 
 
 def test_goals_of_the_trials_are_judged_by_the_figures(report):

@@ -19,6 +19,7 @@ from gpuidx.backends.cuda.timing import DeviceSearch, bus_bandwidth, copy_bandwi
 from gpuidx.backends.cuda.traffic import Work, search_traffic, total, transfer
 from gpuidx.backends.rings import make_rings
 from gpuidx.backends.values import float32_rules
+from gpuidx.errors import BackendError
 from gpuidx.model import Frame
 
 MARGIN = 25.0
@@ -172,7 +173,7 @@ def measure_all(report: Report, plan: Plan, device: int) -> None:
                 continue
             try:
                 results.append(bench.measure(config))
-            except (MemoryError, RuntimeError) as error:
+            except (BackendError, MemoryError, RuntimeError) as error:
                 reason = " ".join(str(error).split())[:200]
                 report.line(f"{config.name}: not measured: {type(error).__name__}: {reason}")
                 continue

@@ -32,6 +32,7 @@ from gpu_check.trial_lists import (
     cells_of,
     made_lists,
 )
+from gpuidx.backends.cuda.trial_tables import make_trial_tables
 from gpuidx.backends.cuda.trials import DeviceTrials
 
 SHARE_OF_TIME = 0.55
@@ -114,6 +115,8 @@ class Check:
 
     def add_cell(self, cell_name: str, lists: list[TrueList], n_alone: int) -> None:
         """Try the lists of a cell in batches, each way; with *n_alone* also all again, and so many alone."""
+        for array in make_trial_tables(trials(cell_name).cell.tables).arrays().values():
+            self._given.update(array.tobytes())
         for one in lists:
             self._given.update(one.q.tobytes())
         for way, options in WAYS.items():
@@ -132,8 +135,8 @@ class Check:
             self.compared.add_bits(f"{cell_name}, again", index_all(own, lists), found)
 
     def digests(self) -> dict[str, str]:
-        """Of all lists, and of all results: for the same lists every device gives the same results."""
-        return {"lists": self._given.hexdigest()[:16], "results": self._found.hexdigest()[:16]}
+        """Of all that was given, tables included, and of all results: the same on every device."""
+        return {"given": self._given.hexdigest()[:16], "results": self._found.hexdigest()[:16]}
 
 
 def index_all(own: DeviceTrials, lists: Sequence[TrueList]) -> list[Outcome]:
@@ -180,7 +183,8 @@ def _check(report: Report, plan: Plan, what: str, lists: dict[str, list[TrueList
     report.line(
         f"{what}: {compared.lists} results, {compared.lattices} lattices, {len(compared.apart)} of them "
         f"more than {LARGEST_ANGLE} degrees apart, the others up to {compared.largest:.2g}; {compared.bits} "
-        f"results compared bit for bit; digest of lists {digests['lists']}, of results {digests['results']}"
+        f"results compared bit for bit; digest of lists and tables {digests['given']}, of results "
+        f"{digests['results']}"
     )
     if compared.left_out:
         report.line(f"left out for time: {', '.join(compared.left_out)}")

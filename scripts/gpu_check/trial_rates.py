@@ -19,6 +19,7 @@ from gpuidx.backends.cuda.clock import rate
 from gpuidx.backends.cuda.timing import flow_through
 from gpuidx.backends.cuda.trial_timing import TimedTrials, TrialTimes
 from gpuidx.backends.known_cell import shift_sigma
+from gpuidx.errors import BackendError
 from gpuidx.model import Found, Frame
 
 SHARE_OF_TIME = 0.7
@@ -49,7 +50,7 @@ def measure_all(report: Report, plan: Plan, device: int) -> None:
             break
         try:
             result = measure_lists(name, kind, n_peak, n_list, plan.trials.repeats)
-        except (MemoryError, RuntimeError) as error:
+        except (BackendError, MemoryError, RuntimeError) as error:
             report.line(f"{name}, {kind}: not measured: {type(error).__name__}: {error}")
             continue
         finally:
@@ -141,7 +142,7 @@ def _measure_paths(report: Report, plan: Plan, device: int) -> None:
                 frames = ring.frames(images, config.content, config.dtype)
             try:
                 results.append(measure_path(report, plan, device, config, images, frames))
-            except (MemoryError, RuntimeError) as error:
+            except (BackendError, MemoryError, RuntimeError) as error:
                 report.line(f"path, {config.name}: not measured: {type(error).__name__}: {error}")
                 continue
             _print_path(report, config, results[-1])
