@@ -199,6 +199,11 @@ def parse() -> argparse.Namespace:
     add("--random", type=int, default=2000, metavar="N", help="random lists")
     add("--turned", type=int, default=100, metavar="N", help="lists of turned peaks for each real frame")
     add("--fresh", type=int, default=60, metavar="N", help="fresh lists of each cell")
+    add(
+        "--retry",
+        action="store_true",
+        help="try such lists again with fewer peaks, as gpuidx does by default",
+    )
     add("--check", action="store_true", help="only a few lists, on the emulator with all its checks")
     return parser.parse_args()
 
@@ -210,8 +215,8 @@ def check_all(backend: Backend, chosen: argparse.Namespace) -> None:
         "measured": lambda: check_measured(backend, measured_lysozyme(chosen.data)),
         "signs": lambda: check_signs(200) if isinstance(backend, Cpu) else None,
         "fresh": lambda: check_fresh(backend, chosen.fresh),
-        "random": lambda: check_random(backend, chosen.random),
-        "turned": lambda: check_turned(backend, real_frames(chosen.data), chosen.turned),
+        "random": lambda: check_random(backend, chosen.random, chosen.retry),
+        "turned": lambda: check_turned(backend, real_frames(chosen.data), chosen.turned, chosen.retry),
     }
     for name in PARTS:
         if name in chosen.only:

@@ -5,6 +5,7 @@ Needs ``tests`` on the path.  A device is a card where NVIDIA's driver is, else 
 whose times mean nothing.
 """
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,7 +113,9 @@ class Cuda:
             numbers = [number for number, one in enumerate(lists) if one.cell == cell]
             for start in range(0, len(numbers), BATCH):
                 batch = numbers[start : start + BATCH]
+                print(f"\r{group}: {len(outcomes)} of {len(lists)}", end="", file=sys.stderr, flush=True)
                 outcomes |= zip(batch, self._index_batch([lists[n] for n in batch], **options), strict=True)
+        print(file=sys.stderr)
         ordered = [outcomes[number] for number in range(len(lists))]
         comparison = self.comparisons.setdefault(group, Comparison())
         for one, own, other in zip(lists, ordered, self._cpu.index(lists, group, **options), strict=True):
