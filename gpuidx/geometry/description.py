@@ -85,6 +85,9 @@ class Panel:
         What makes pixels bad or saturated.
     slab_x, slab_y
         Where pixel (min_fs, min_ss) lies in the slab: the one 2-D array that holds all panels of a frame.
+    lines
+        Line in the file of each field that was given, ``"dims"`` and ``"gain"`` for theirs, ``""`` for the
+        first line of the panel.
     """
 
     name: str
@@ -111,6 +114,11 @@ class Panel:
     no_index: bool
     slab_x: int
     slab_y: int
+    lines: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
+
+    def line(self, *fields: str) -> int:
+        """Line of the first of *fields* that was given, else that where the panel begins."""
+        return next((self.lines[name] for name in (*fields, "") if name in self.lines), 0)
 
     @property
     def width(self) -> int:

@@ -268,4 +268,5 @@ def _panel(draft: PanelDraft, row: int) -> Panel:
         no_index=draft.no_index,
         slab_x=draft.min_fs,
         slab_y=row + draft.min_ss,
+        lines={"": draft.line, **draft.lines},
     )

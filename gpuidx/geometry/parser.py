@@ -69,7 +69,10 @@ def parse_geometry(text: str, file: str) -> Geometry:
 
 
 class _Reader:
-    """What has been read so far, and what is to be said about it."""
+    """What has been read so far, and what is to be said about it.
+
+    What is missing is said of the last line: up to there it was looked for.
+    """
 
     def __init__(self) -> None:
         self.errors, self.warnings = Remarks(), Remarks()
@@ -84,11 +87,13 @@ class _Reader:
         self.peak_list: str | None = None
         self.peak_list_type = "auto"
         self.unused_defaults: list[Statement] = []
+        self.last_line = 1
 
     def until_nul(self, text: str) -> str:
         """The text up to a NUL, where C's strings end; warns of what readers of streams cannot take."""
         text, nul, _ = text.partition("\0")
         lines = LINE_END.split(text)
+        self.last_line = max(1, len(lines) - (not lines[-1]))
         if nul:
             self.warnings.add(len(lines), "the file is read up to the NUL byte in this line")
         for number, line in enumerate(lines, 1):
@@ -167,7 +172,7 @@ class _Reader:
     def finish(self, text: str, file: str) -> Geometry:
         """Check what belongs together, and make the geometry."""
         if not self.panels:
-            self.errors.add(None, "no panels; expected lines such as p0/min_fs = 0")
+            self.errors.add(self.last_line, "no panels; expected lines such as p0/min_fs = 0")
         for panel in self.panels.values():
             check_panel(panel, self.errors, self.warnings)
         regions = [finish_region(r, self.panels, self.errors, self.warnings) for r in self.regions.values()]
@@ -177,7 +182,9 @@ class _Reader:
             raise _gathered(file, self.errors)
         panels, arrays, slab_shape = lay_out(tuple(self.panels.values()))
         if too_large(slab_shape):
-            self.errors.add(None, f"all panels together need an image of {slab_shape}, too many pixels")
+            self.errors.add(
+                self.last_line, f"all panels together need an image of {slab_shape}, too many pixels"
+            )
             raise _gathered(file, self.errors)
         geometry = Geometry(
             file=file,
@@ -205,16 +212,18 @@ class _Reader:
 
     def _check_top_level(self) -> None:
         if "wavelength" not in self.given:
-            self.errors.add(None, "no wavelength; give photon_energy, wavelength or electron_voltage")
+            self.errors.add(
+                self.last_line, "no wavelength; give photon_energy, wavelength or electron_voltage"
+            )
         if "clen" not in self.given:
-            self.errors.add(None, "no camera length; give clen, for instance clen = 0.08 m")
+            self.errors.add(self.last_line, "no camera length; give clen, for instance clen = 0.08 m")
         if self.unused_defaults:
             first = self.unused_defaults[0]
             text = f"{quoted(first)} stands after the last panel and has no effect; move it before the panels"
             for _ in self.unused_defaults:
                 self.errors.add(first.line, text)
-        if "detector_shift_x" in self.given and "detector_shift_y" not in self.given:
-            line = self.lookups["detector_shift_x"].line if "detector_shift_x" in self.lookups else None
+        if "detector_shift_x" in self.lookups and "detector_shift_y" not in self.given:
+            line = self.lookups["detector_shift_x"].line
             self.errors.add(line, "detector_shift_x without detector_shift_y; give both")
         if "detector_shift_y" in self.lookups and "detector_shift_x" not in self.given:
             lookup = self.lookups.pop("detector_shift_y")

@@ -39,7 +39,7 @@ def check(text):
         refusal = str(error)
     if refusal:
         for line in refusal.split("\n"):
-            assert re.match(r"t\.geom(:[0-9]+)?: |and [0-9]+ more errors$", line), line
+            assert re.match(r"t\.geom:[0-9]+: |and [0-9]+ more errors$", line), line
         count = len(re.split("\r\n|\r|\n", text))
         assert all(0 < int(n) <= count for n in re.findall(r"^t\.geom:([0-9]+)", refusal, re.MULTILINE))
     else:

@@ -228,8 +228,8 @@ def test_missing_field_is_named_with_the_line_of_its_panel(field):
 @pytest.mark.parametrize(
     ("top", "text"),
     [
-        (TOP.replace("photon_energy = 9000 eV", ""), "t.geom: no wavelength"),
-        (TOP.replace("clen = 0.08", ""), "t.geom: no camera length"),
+        (TOP.replace("photon_energy = 9000 eV", ""), "t.geom:12: no wavelength"),
+        (TOP.replace("clen = 0.08", ""), "t.geom:12: no camera length"),
         (TOP.replace("res = 10000", ""), "t.geom:5: panel p0: no res"),
         (TOP.replace("adu_per_photon = 1", ""), "t.geom:5: panel p0: no adu_per_photon or adu_per_eV"),
     ],
@@ -288,7 +288,7 @@ def test_many_errors_are_cut():
 def test_no_panels():
     assert (
         refusal("photon_energy = 9000\nclen = 1\n")
-        == "t.geom: no panels; expected lines such as p0/min_fs = 0"
+        == "t.geom:2: no panels; expected lines such as p0/min_fs = 0"
     )
     assert "no panels" in refusal("")
 
