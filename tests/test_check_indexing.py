@@ -67,6 +67,21 @@ def test_another_number_of_trials_is_not_alike(parts):
     assert not own.holds
 
 
+def test_the_verdict_is_on_all_lists_together(parts, capsys):
+    from indexing_check import report
+    from indexing_check.comparison import Comparison, show
+
+    groups = {"many": Comparison(n_list=99, n_alike=99, n_lattice=99, n_near=99), "one": Comparison()}
+    groups["one"].add("geom 62 (pseu)", outcome(0.3), outcome(0.0))
+    show(groups, "made up")
+    assert report.MISSED == []
+    groups["one"].add("geom 63 (pseu)", outcome(0.3), outcome(0.0))
+    show(groups, "made up")
+    assert report.MISSED == ["comparison with the CPU"]
+    report.MISSED.clear()
+    assert "| all | 101 | 101 | 101 | 99 | 98.02 |" in capsys.readouterr().out
+
+
 def test_turned_peaks_keep_their_resolution_and_make_no_lattice(parts):
     from indexing_check.false import turned
 

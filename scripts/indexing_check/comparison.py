@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Lattices of a device beside the CPU's, one by one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -79,17 +79,29 @@ class Comparison:
         return self.n_alike == self.n_list and self.n_near >= LEAST_NEAR * self.n_lattice
 
 
+def total(comparisons: Iterable[Comparison]) -> Comparison:
+    """Of several groups together, without the exceptions."""
+    added = Comparison()
+    for own in comparisons:
+        for name in ("n_list", "n_alike", "n_lattice", "n_near"):
+            setattr(added, name, getattr(added, name) + getattr(own, name))
+        added.largest = max(added.largest, own.largest)
+    return added
+
+
 def show(comparisons: Mapping[str, Comparison], title: str) -> None:
-    """Print a table, and all that is not alike."""
+    """Print a table with a verdict on all lists together, and every exception."""
     print(f"\nLattices beside the CPU's ({title}); near: within {NEAR} degrees")
-    print("| lists | number | alike | lattices | near | % | largest angle of these | verdict |")
-    print("|---|---|---|---|---|---|---|---|")
-    for group, own in comparisons.items():
+    print("| lists | number | alike | lattices | near | % | largest angle of these |")
+    print("|---|---|---|---|---|---|---|")
+    together = total(comparisons.values())
+    for group, own in [*comparisons.items(), ("all", together)]:
         share = f"{100 * own.n_near / own.n_lattice:.2f}" if own.n_lattice else "-"
         print(
             f"| {group} | {own.n_list} | {own.n_alike} | {own.n_lattice} | {own.n_near} | {share} "
-            f"| {own.largest:.5f} | {bar(group + ', compared', own.holds)} |"
+            f"| {own.largest:.5f} |"
         )
     for group, own in comparisons.items():
         for line in own.exceptions:
             print(f"  {group}: {line}")
+    print(f"As on the CPU: {bar('comparison with the CPU', together.holds)}")
