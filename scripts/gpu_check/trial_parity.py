@@ -16,6 +16,7 @@ from backends.device_trials import (
     device_trials,
     difference,
     index_lists,
+    same_score,
 )
 from backends.peak_lists import BENCHMARK_SETS, Tally, TrueList, simulated, trials
 
@@ -39,7 +40,7 @@ SHARE_OF_TIME = 0.55
 """Of the whole, after which no further cell begins."""
 
 MOST_APART = 0.01
-"""Share of the lattices that may be further than `LARGEST_ANGLE` from the CPU's."""
+"""Share of the lattices that may be further than `LARGEST_ANGLE` from the CPU's, or have another score."""
 
 WAYS: dict[str, dict[str, bool]] = {"one lattice": {}, "several": {"multi": True, "retry": True}}
 """Options that each list is tried with."""
@@ -54,7 +55,7 @@ class Compared:
     lists, lattices, largest
         Lists, each way counted; lattices of the CPU; the largest angle but for those `apart`, degrees.
     apart
-        A line for each lattice that is further away.
+        A line for each lattice that is further away, or has another score.
     bits
         Results that had to have the bits of others: of the same list alone, or in the same batch again.
     differences
@@ -82,7 +83,7 @@ class Compared:
             return
         angles = angles_between(found[0], expected[0])
         for one, other, angle in zip(found[0], expected[0], angles, strict=True):
-            if angle < LARGEST_ANGLE:
+            if angle < LARGEST_ANGLE and same_score(one, other):
                 self.largest = max(self.largest, angle)
             else:
                 self.apart.append(
@@ -182,7 +183,8 @@ def _check(report: Report, plan: Plan, what: str, lists: dict[str, list[TrueList
     report.data["trials"][what] = asdict(compared) | {"digests": digests, "sets": _table(report, what, check)}
     report.line(
         f"{what}: {compared.lists} results, {compared.lattices} lattices, {len(compared.apart)} of them "
-        f"more than {LARGEST_ANGLE} degrees apart, the others up to {compared.largest:.2g}; {compared.bits} "
+        f"more than {LARGEST_ANGLE} degrees or 0.1 % of the score apart, the others up to "
+        f"{compared.largest:.2g} degrees; {compared.bits} "
         f"results compared bit for bit; digest of lists and tables {digests['given']}, of results "
         f"{digests['results']}"
     )

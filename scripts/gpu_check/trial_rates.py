@@ -6,13 +6,14 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from backends.device_trials import device_trials, difference, start
+from backends.device_trials import angles_between, device_trials, difference, start
 from backends.peak_lists import simulated
 
 from gpu_check.frames import CELL, CrystalImages, Ring, backend_options, batch_of
 from gpu_check.plan import Config, Plan, TrialPlan
 from gpu_check.report import Report
 from gpu_check.trial_lists import cells_of
+from gpuidx.backends.constants import SAME_ANGLE
 from gpuidx.backends.cpu.trials import Trials
 from gpuidx.backends.cuda.backend import CudaBackend
 from gpuidx.backends.cuda.clock import rate
@@ -194,7 +195,10 @@ def _differing(own: Trials, frame: Frame, found: Found) -> str:
     sigma = shift_sigma(frame.detector, frame.wavelength)
     expected = own.index(q, sigma) if len(q) else ([], 0)
     result = found.candidates or (), found.n_tries
-    return difference(result, expected)
+    differing = difference(result, expected)
+    if not differing and max(angles_between(result[0], expected[0]), default=0.0) > SAME_ANGLE:
+        return "another lattice than on the CPU"
+    return differing
 
 
 def _print_path(report: Report, config: Config, result: dict[str, Any]) -> None:

@@ -81,21 +81,20 @@ Outcome = tuple[Sequence[Candidate], int]
 
 
 def difference(found: Outcome, expected: Outcome) -> str:
-    """How a device's result differs from the CPU's, but for the angles between lattices; empty if not.
+    """Whether a device gives other numbers of candidates and trials than the CPU, or left-handed axes.
 
-    There must be as many candidates and trials; where the lattices are the same, so are the scores, and axes
-    are right-handed.
+    Empty if not.
     """
     (candidates, n_tries), (wanted, n_wanted) = found, expected
-    scores = f"scores {[c.score for c in candidates]}, CPU {[c.score for c in wanted]}"
     if (len(candidates), n_tries) != (len(wanted), n_wanted):
+        scores = f"scores {[c.score for c in candidates]}, CPU {[c.score for c in wanted]}"
         return f"{len(candidates)} lattices, {n_tries} trials, CPU {len(wanted)}, {n_wanted}; {scores}"
-    for one, other, angle in zip(candidates, wanted, angles_between(candidates, wanted), strict=True):
-        if angle < LARGEST_ANGLE and not math.isclose(one.score, other.score, rel_tol=1e-3):
-            return scores
-        if np.linalg.det(one.axes) <= 0:
-            return "left-handed axes"
-    return ""
+    return "left-handed axes" if any(np.linalg.det(one.axes) <= 0 for one in candidates) else ""
+
+
+def same_score(one: Candidate, other: Candidate) -> bool:
+    """Whether two scores are those of one lattice, refined to the same place."""
+    return math.isclose(one.score, other.score, rel_tol=1e-3)
 
 
 def angles_between(candidates: Sequence[Candidate], expected: Sequence[Candidate]) -> list[float]:
@@ -116,7 +115,12 @@ def compare_lists(own: Trials, device: DeviceTrials, lists: list[tuple[np.ndarra
         expected = own.index(q, sigma)
         differing = difference(result, expected)
         assert not differing, f"{len(q)} peaks: {differing}"
-        angles += angles_between(result[0], expected[0])
+        own_angles = angles_between(result[0], expected[0])
+        for one, other, angle in zip(result[0], expected[0], own_angles, strict=True):
+            assert angle > LARGEST_ANGLE or same_score(one, other), (
+                f"{len(q)} peaks: {one.score}, {other.score}"
+            )
+        angles += own_angles
     return angles
 
 
