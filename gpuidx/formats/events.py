@@ -10,7 +10,8 @@ import signal
 import sys
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.hdf5 import frame_counts, one_line
+from gpuidx.formats.hdf5 import frame_counts
+from gpuidx.formats.hdf5_frame import one_line
 from gpuidx.geometry import Geometry, read_geometry
 
 

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One frame of an open HDF5 file: pixels and header values by the paths in the geometry, and the peak list.
+
+Where the file comes from is the business of `hdf5` and `hdf5_messages`.  An event is ``PATHS//INDICES``: what
+the ``%`` in paths stand for, joined by ``/``, then the frame's index along each dimension that the geometry
+calls ``%``.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuidx.errors import Rejected
+from gpuidx.formats.frame import PIXEL_OF, Buffers, check_shape, slab, without_bad
+from gpuidx.formats.hdf5_masks import FrameMasks
+from gpuidx.formats.hdf5_peaks import METHODS, Hdf5Peaks
+from gpuidx.formats.hdf5_stored import Chosen, Place, Stored
+from gpuidx.formats.lookup import HeaderLookup, check_value
+from gpuidx.geometry import DataArray, Geometry
+from gpuidx.geometry.masks import Masks
+from gpuidx.model import Frame, HeaderValue, Message
+from gpuidx.options import Options
+
+LONGEST_VALUE = 1 << 16
+"""Bytes of one header value."""
+
+
+def parse_event(event: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Path parts and indices of an event; ``//`` and the empty event have none.
+
+    Raises
+    ------
+    Rejected
+        If it has no ``//`` or an index is no number.
+    """
+    paths, slashes, indices = event.partition("//")
+    try:
+        numbers = tuple(int(word) for word in indices.split("/") if word)
+    except ValueError:
+        numbers = (-1,)
+    if (event and not slashes) or any(number < 0 for number in numbers):
+        raise Rejected("bad event", f"'{event}' is not understood; expected for instance //3 or entry//3")
+    return tuple(word for word in paths.split("/") if word), numbers
+
+
+def fill_path(path: str, parts: Sequence[str]) -> str:
+    """A path with its ``%`` replaced, in order.
+
+    Raises
+    ------
+    Rejected
+        If there are more of them than parts.
+    """
+    if path.count("%") > len(parts):
+        raise Rejected("bad event", f"the event has too few parts for the % in '{path}'")
+    for part in parts[: path.count("%")]:
+        path = path.replace("%", part, 1)
+    return path
+
+
+def one_line(error: Exception) -> str:
+    """What an exception says, fit for a log: HDF5's texts are long and may hold line breaks."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def wants(dims: Sequence[str | int]) -> str:
+    """What the geometry expects, as text."""
+    return f"the geometry has {len(dims)} dimensions ({', '.join(map(str, dims))})"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open file, and which of its frames is meant.
+
+    Attributes
+    ----------
+    name
+        Of the file, for texts.
+    find
+        The data set or group at a path, None if there is none.
+    place
+        Where the values lie.
+    parts, index
+        Of the event.
+    batch
+        Whether the data sets have one dimension for frames in front, of which the geometry does not know.
+    n_frame
+        Frames of a message; 1 for a file, of which that is not asked.
+    masks_key
+        The same for frames with the same masks; None if they may differ.
+    """
+
+    name: str
+    find: Callable[[str], Any]
+    place: Place
+    parts: tuple[str, ...] = ()
+    index: tuple[int, ...] = ()
+    batch: bool = False
+    n_frame: int = 1
+    masks_key: Hashable = None
+
+    def entry(self, path: str) -> Any:
+        """What is at a path, in which the ``%`` are filled; None if nothing is."""
+        return self.find(fill_path(path, self.parts))
+
+    def dataset(self, path: str) -> Any:
+        """A data set by its path.
+
+        Raises
+        ------
+        Rejected
+            If there is none.
+        """
+        found = self.entry(path)
+        if not isinstance(found, h5py.Dataset):
+            what = "is not there" if found is None else "is a group"
+            raise Rejected("missing key", f"'{fill_path(path, self.parts)}' {what} in {self.name}")
+        return found
+
+    def dims(self, dims: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        """Dimensions of the data sets, by those in the geometry."""
+        return ("%", *dims) if self.batch else dims
+
+
+class FrameReader:
+    """Reads frames of open files.
+
+    Parameters
+    ----------
+    geometry, options
+        Of the run.
+    headers
+        Looks up header values.
+    masks
+        Tells pixels that are bad in single frames.
+    buffers
+        Slabs to read into.
+    notes
+        Counts dropped peaks.
+
+    Attributes
+    ----------
+    peaks
+        Reads peak lists; None if none are wanted.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        options: Options,
+        headers: HeaderLookup,
+        masks: Masks | None,
+        buffers: Buffers,
+        notes: Counter[str],
+    ) -> None:
+        self.geometry, self.headers, self.masks = geometry, headers, masks
+        self.buffers, self.with_image = buffers, options.image_data
+        self.stored = Stored()
+        self.peaks: Hdf5Peaks | None = None
+        if options.peaks in METHODS:
+            self.peaks = Hdf5Peaks(geometry, options.half_pixel_shift, notes, self.stored)
+        has_masks = masks is not None and masks.has_masks_in_frames
+        self._frame_masks = FrameMasks(masks, self.stored) if masks is not None and has_masks else None
+
+    def read(self, message: Message, opened: Opened) -> Frame:
+        """The frame of a file.
+
+        Raises
+        ------
+        Rejected
+            If anything in it does not fit the geometry.
+        Exception
+            Whatever HDF5 makes of a damaged file.
+        """
+        self.stored.place = opened.place
+        values = self.headers.read(lambda name: self._value(opened, name))
+        return Frame(
+            serial=message.serial,
+            filename=message.filename,
+            event=message.event,
+            image=self._image(opened) if self.with_image else None,
+            wavelength=values.wavelength,
+            photon_energy=values.photon_energy,
+            detector=values.detector,
+            headers=values.headers,
+            peaks=self.peaks.read(opened) if self.peaks is not None else None,
+        )
+
+    def _value(self, opened: Opened, name: str) -> HeaderValue:
+        """A header value: the only one there, or that of the frame."""
+        found, index = opened.dataset(name), opened.index
+        path, shape = found.name, found.shape
+        if found.dtype.itemsize > LONGEST_VALUE:
+            raise Rejected("bad header value", f"'{path}' has values of {found.dtype.itemsize} bytes")
+        if found.size == 1:
+            index = (0,) * found.ndim
+        elif not index or shape is None or shape[len(index) :] != (1,) * (found.ndim - len(index)):
+            raise Rejected("bad header value", f"'{path}' has shape {shape}; expected one value per frame")
+        elif any(i >= extent for i, extent in zip(index, shape, strict=False)):
+            raise Rejected("bad header value", f"'{path}' has shape {shape}, the frame is {index}")
+        index += (0,) * (found.ndim - len(index))
+        value = self.stored.read(found, index) if found.dtype.kind in "uif" else found[index]
+        if isinstance(value, np.ndarray | np.generic):
+            value = value.item()
+        if isinstance(value, bytes):
+            value = value.decode(errors="replace").rstrip("\0")
+        return check_value(path, value)
+
+    def _image(self, opened: Opened) -> NDArray[Any]:
+        """All panels; the only array stays where it is if it fits."""
+        found: list[tuple[DataArray, Any, Chosen, NDArray[Any] | None]] = []
+        for array in self.geometry.arrays:
+            data = opened.dataset(array.data)
+            chosen = select(replace(array, dims=opened.dims(array.dims)), data, opened.index)
+            found.append((array, data, chosen, self.stored.whole(data, chosen)))
+        shape, buffers = self.geometry.slab_shape, self.buffers
+        whole = [(array, part) for array, _, _, part in found if part is not None]
+        if len(whole) == len(found):
+            image = slab(whole, shape, buffers)
+        else:
+            names = {data.dtype.str[1:] for _, data, _, _ in found}
+            kinds = {name if name in buffers.types else PIXEL_OF[name] for name in names}
+            image = buffers.get(shape, kinds.pop() if len(kinds) == 1 else "f4")
+            for array, data, chosen, part in found:
+                target = image[array.row : array.row + array.shape[0], : array.shape[1]]
+                if part is None:
+                    self.stored.into(data, chosen, target)
+                    continue
+                with np.errstate(over="ignore", invalid="ignore"):
+                    np.copyto(target, part, casting="unsafe")
+        bad = self.masks.flagged(image) if self.masks is not None else None
+        if self._frame_masks is not None:
+            beside = self._frame_masks.bad(opened)
+            bad = beside if bad is None else bad | beside
+        return without_bad(image, bad, buffers)
+
+
+def select(array: DataArray, data: Any, index: Sequence[int]) -> Chosen:
+    """The part of a data set that is a frame's.
+
+    Raises
+    ------
+    Rejected
+        If it holds no pixels, or not all that the geometry needs.
+    """
+    path, shape = data.name, data.shape
+    if data.dtype.str[1:] not in PIXEL_OF or data.dtype.kind not in "uif":
+        raise Rejected("unknown pixel type", f"'{path}' has type {data.dtype}; expected integers or floats")
+    if shape is None or len(shape) != len(array.dims):
+        raise Rejected("wrong shape", f"'{path}' has shape {shape}; {wants(array.dims)}")
+    check_shape(path, [shape[array.dims.index(d)] for d in ("ss", "fs")], array.shape)
+    frame = iter(index)
+    chosen: list[int | slice] = []
+    for dim, extent in zip(array.dims, shape, strict=True):
+        if dim in ("ss", "fs"):
+            chosen.append(slice(0, array.shape[dim == "fs"]))
+            continue
+        at = next(frame) if dim == "%" else int(dim)
+        if at >= extent:
+            raise Rejected("wrong shape", f"'{path}' has shape {shape}; there is no index {at}")
+        chosen.append(at)
+    return tuple(chosen)

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Values of HDF5 data sets, fetched where they lie and decompressed outside HDF5 wherever that is possible.
+
+HDF5 is asked where a chunk lies, and `gpuidx.formats.chunks` makes an array of its bytes: that is faster than
+HDF5's own reading, holds no lock, and a damaged bitshuffle chunk does not end the process, as it may in
+HDF5's filter.  Other filters and types are left to HDF5, which must have hdf5plugin for some.
+"""
+
+import itertools
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuidx.errors import Rejected
+from gpuidx.formats.chunks import MOST_BYTES, unpack
+
+GZIP, SHUFFLE, LZ4, BITSHUFFLE = 1, 2, 32004, 32008
+"""Numbers of filters."""
+
+OWN_FILTERS = 256
+"""Filters with numbers from here on are not HDF5's own; hdf5plugin has them."""
+
+MOST_CHUNKS = 1 << 16
+"""Of one frame that are taken one by one; for more HDF5 is faster, and no sender makes them so small."""
+
+Chosen: TypeAlias = tuple[int | slice, ...]
+"""Part of a data set: an index, or a slice from 0 on, in each dimension."""
+
+Filters: TypeAlias = tuple[tuple[int, tuple[int, ...]], ...]
+"""Number and parameters of each filter, in the order in which they were applied."""
+
+
+class Place(Protocol):
+    """Where data sets are stored: a file, or a message."""
+
+    trusted: bool
+    """Whether HDF5's own reading may be used with any filter."""
+
+    def contiguous(self, data: Any) -> memoryview | None:
+        """All bytes of a contiguous data set; None to let HDF5 read them."""
+
+    def chunk(self, data: Any, corner: tuple[int, ...]) -> tuple[int, memoryview] | None:
+        """Mask of skipped filters and bytes of a chunk; None if nothing is stored there."""
+
+
+class InFile:
+    """Data sets of a file that the user named."""
+
+    trusted = True
+
+    def contiguous(self, data: Any) -> memoryview | None:
+        """None: HDF5 reads straight into the slab."""
+        return None
+
+    def chunk(self, data: Any, corner: tuple[int, ...]) -> tuple[int, memoryview] | None:
+        """The bytes as `Place.chunk` gives them, read from the file."""
+        if data.id.get_chunk_info_by_coord(corner).byte_offset is None:
+            return None
+        mask, raw = data.id.read_direct_chunk(corner)
+        return mask, memoryview(raw)
+
+
+class InMessage:
+    """Data sets of a file image in memory, whose claims are not believed.
+
+    Parameters
+    ----------
+    message
+        The image.
+    """
+
+    trusted = False
+
+    def __init__(self, message: memoryview) -> None:
+        self.message = message
+
+    def contiguous(self, data: Any) -> memoryview | None:
+        """The bytes in the message; None for data that have no place there (compact, or never written)."""
+        offset = data.id.get_offset()
+        return (
+            None if offset is None else self._part(data, offset, math.prod(data.shape) * data.dtype.itemsize)
+        )
+
+    def chunk(self, data: Any, corner: tuple[int, ...]) -> tuple[int, memoryview] | None:
+        """The bytes as `Place.chunk` gives them, a view into the message."""
+        info = data.id.get_chunk_info_by_coord(corner)
+        if info.byte_offset is None:
+            return None
+        return info.filter_mask, self._part(data, info.byte_offset, info.size)
+
+    def _part(self, data: Any, offset: int, size: int) -> memoryview:
+        if offset + size > len(self.message):
+            raise Rejected(
+                "truncated message",
+                f"'{data.name}' is to end at byte {offset + size}; the message has {len(self.message)}",
+            )
+        return self.message[offset : offset + size]
+
+
+class _Piece(NamedTuple):
+    """A chunk: where it begins, what of it is wanted, and where that goes."""
+
+    corner: tuple[int, ...]
+    wanted: Chosen
+    goal: tuple[slice, ...]
+
+
+class _NotOursError(Exception):
+    """The chunk is for HDF5 to read."""
+
+
+class Stored:
+    """Reads parts of data sets; keeps the last chunk that holds several frames.
+
+    Attributes
+    ----------
+    place
+        Where the data sets lie.
+    """
+
+    def __init__(self) -> None:
+        self.place: Place = InFile()
+        self._key: object = None
+        self._chunk: NDArray[Any] | None = None
+
+    def whole(self, data: Any, chosen: Chosen) -> NDArray[Any] | None:
+        """A part that lies in one piece, perhaps in the message; None if it is to be put together, by `into`.
+
+        Raises
+        ------
+        Rejected
+            If the bytes are damaged or lie outside the message.
+        """
+        plist = data.id.get_create_plist()
+        if not _is_plain(data):
+            return None
+        if plist.get_layout() == h5py.h5d.CONTIGUOUS:
+            raw = self.place.contiguous(data)
+            if raw is None:
+                return None
+            array = np.frombuffer(raw, data.dtype).reshape(data.shape)
+            part: NDArray[Any] = array[chosen]
+            return part
+        pieces = _pieces(plist, chosen)
+        if pieces is None or len(pieces) != 1:
+            return None
+        try:
+            return self._take(data, plist, pieces[0].corner)[pieces[0].wanted]
+        except _NotOursError:
+            return None
+
+    def into(self, data: Any, chosen: Chosen, target: NDArray[Any]) -> None:
+        """Write a part of a data set into an array of its shape, converted to its type as C does.
+
+        Raises
+        ------
+        Rejected
+            If the bytes are damaged, lie outside the message, or are not for HDF5 to read.
+        """
+        plist = data.id.get_create_plist()
+        pieces = _pieces(plist, chosen) if _is_plain(data) else None
+        try:
+            for piece in pieces or ():
+                part = self._take(data, plist, piece.corner)[piece.wanted]
+                with np.errstate(over="ignore", invalid="ignore"):
+                    np.copyto(target[piece.goal], part, casting="unsafe")
+        except _NotOursError:
+            pieces = None
+        if pieces is None:
+            self._by_hdf5(data, plist, chosen, target)
+
+    def read(self, data: Any, chosen: Chosen) -> NDArray[Any]:
+        """A part of a data set of numbers, perhaps read-only; parameters and errors as `whole` and `into`."""
+        found = self.whole(data, chosen)
+        if found is None:
+            found = np.empty([at.stop for at in chosen if isinstance(at, slice)], data.dtype)
+            self.into(data, chosen, found)
+        return found
+
+    def _take(self, data: Any, plist: Any, corner: tuple[int, ...]) -> NDArray[Any]:
+        """The array of a chunk; kept, and read-only, if frames to come may need it again."""
+        shape, dtype = plist.get_chunk(), data.dtype
+        filters = _filters(plist)
+        found = self.place.chunk(data, corner)
+        if found is None:
+            return np.broadcast_to(np.asarray(data.fillvalue, dtype), shape)
+        mask, raw = found
+        compression = compression_of(
+            tuple(one for i, one in enumerate(filters) if not mask >> i & 1), dtype.itemsize
+        )
+        if compression is None or math.prod(shape) * dtype.itemsize > MOST_BYTES:
+            raise _NotOursError
+        if compression == "none" or len(shape) < 3 or math.prod(shape[:-2]) == 1:
+            return unpack(raw, compression, dtype, shape)
+        key = (data.name, corner, compression, dtype, shape, len(raw), zlib.crc32(raw))
+        if key != self._key or self._chunk is None:
+            self._key = self._chunk = None  # never two of them
+            self._chunk = unpack(raw, compression, dtype, shape)
+            self._chunk.setflags(write=False)
+            self._key = key
+        return self._chunk
+
+    def _by_hdf5(self, data: Any, plist: Any, chosen: Chosen, target: NDArray[Any]) -> None:
+        """Read by HDF5, whose filters know what the others do not."""
+        filters = _filters(plist)
+        if not self.place.trusted:
+            _check_filters(data, plist, filters, chosen)
+        if any(number >= OWN_FILTERS for number, _ in filters):
+            import hdf5plugin  # noqa: F401  (registers its filters)
+        if target.flags.c_contiguous and target.flags.writeable:
+            data.read_direct(target, chosen)
+        else:
+            fresh = np.empty(target.shape, target.dtype)
+            data.read_direct(fresh, chosen)
+            target[...] = fresh
+
+
+def compression_of(filters: Filters, itemsize: int) -> str | None:
+    """What `gpuidx.formats.chunks` calls a pipeline of filters; None if it does not know it."""
+    numbers = tuple(number for number, _ in filters)
+    if numbers in ((), (GZIP,), (LZ4,)):
+        return {(): "none", (GZIP,): "gzip", (LZ4,): "lz4"}[numbers]
+    if numbers == (SHUFFLE, GZIP) and filters[0][1][:1] == (itemsize,):
+        return "gzip+shuffle"
+    if numbers == (BITSHUFFLE,) and filters[0][1][2:3] == (itemsize,):
+        return {2: "bslz4", 3: "bszstd"}.get((*filters[0][1][4:5], 0)[0])
+    return None
+
+
+def _filters(plist: Any) -> Filters:
+    found = (plist.get_filter(i) for i in range(plist.get_nfilters()))
+    return tuple((number, tuple(values)) for number, _, values, _ in found)
+
+
+def _is_plain(data: Any) -> bool:
+    """Whether the stored bytes are numbers as NumPy has them: HDF5 also knows integers of 12 bits."""
+    if data.dtype.kind not in "uif":
+        return False
+    kind = data.id.get_type()
+    return bool(kind.equal(h5py.h5t.py_create(data.dtype)))
+
+
+def _pieces(plist: Any, chosen: Chosen) -> list[_Piece] | None:
+    """The chunks that hold a part; None if the data have none, or too many."""
+    if plist.get_layout() != h5py.h5d.CHUNKED:
+        return None
+    chunk = plist.get_chunk()
+    if _count(chunk, chosen) > MOST_CHUNKS:
+        return None
+    along = [list(_along(size, at)) for size, at in zip(chunk, chosen, strict=True)]
+    return [
+        _Piece(
+            corner=tuple(begin for begin, _, _ in steps),
+            wanted=tuple(wanted for _, wanted, _ in steps),
+            goal=tuple(goal for _, _, goal in steps if goal is not None),
+        )
+        for steps in itertools.product(*along)
+    ]
+
+
+def _count(chunk: Sequence[int], chosen: Chosen) -> int:
+    return math.prod(
+        -(-at.stop // size) for size, at in zip(chunk, chosen, strict=True) if isinstance(at, slice)
+    )
+
+
+def _along(size: int, at: int | slice) -> Iterator[tuple[int, int | slice, slice | None]]:
+    """Chunks along one dimension: begin, part of the chunk, part of the goal."""
+    if not isinstance(at, slice):
+        yield at - at % size, at % size, None
+        return
+    for begin in range(0, at.stop, size):
+        end = min(begin + size, at.stop)
+        yield begin, slice(0, end - begin), slice(begin, end)
+
+
+def _check_filters(data: Any, plist: Any, filters: Filters, chosen: Chosen) -> None:
+    """Keep damaged or boundless data of a message away from HDF5's own reading."""
+    if any(number == BITSHUFFLE for number, _ in filters):
+        raise Rejected(
+            "unknown compression",
+            f"'{data.name}' is bitshuffled in an unusual way; expected bitshuffle with LZ4 or Zstandard",
+        )
+    if plist.get_layout() == h5py.h5d.CHUNKED:
+        size = math.prod(plist.get_chunk()) * data.dtype.itemsize
+        if size > MOST_BYTES or _count(plist.get_chunk(), chosen) > MOST_CHUNKS:
+            raise Rejected(
+                "wrong shape",
+                f"'{data.name}' has chunks of {plist.get_chunk()}; expected at most {MOST_BYTES} bytes each, "
+                f"and {MOST_CHUNKS} of them a frame",
+            )
