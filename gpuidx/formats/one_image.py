@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames of formats whose messages have one image without a name: all panels lie in it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from gpuidx.errors import Rejected
+from gpuidx.formats.frame import Buffers, slab, without_bad
+from gpuidx.formats.lookup import HeaderLookup, ReadValue
+from gpuidx.formats.planes import plane, plane_shape
+from gpuidx.geometry import Geometry
+from gpuidx.geometry.masks import Masks
+from gpuidx.model import Frame, Message
+from gpuidx.options import Options
+
+NAME = "the image"
+"""What it is called in texts."""
+
+PEAKS_SENT = ("msgpack", "hdf5", "cxi")
+"""Values of ``--peaks`` that take peaks from the message."""
+
+
+class OneImage:
+    """Makes frames of header values and an image.
+
+    Parameters
+    ----------
+    geometry
+        Of the run; the names of its data arrays mean nothing here.
+    headers
+        Looks up header values.
+    masks
+        Tells pixels that are bad in single frames; None: all pixels are taken as they are.
+    buffers
+        Slabs to copy pixels to where they cannot stay where they are.
+    options
+        Of the run.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        options: Options,
+        headers: HeaderLookup,
+        masks: Masks | None,
+        buffers: Buffers,
+    ) -> None:
+        self.geometry, self.headers, self.masks, self.buffers = geometry, headers, masks, buffers
+        self.with_image = options.image_data
+        self.missing = options.peaks if options.peaks in PEAKS_SENT else ""
+
+    def checked(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape of an image that has all panels, seen before room is made for its pixels.
+
+        A first dimension of 1 is left out where the geometry has no such dimension.
+
+        Raises
+        ------
+        Rejected
+            If it is too small, much too large, or has other dimensions than the geometry.
+        """
+        least = min(len(place.dims) for place in self.geometry.arrays)
+        while len(shape) > least and shape[0] == 1:
+            shape = shape[1:]
+        for place in self.geometry.arrays:
+            plane_shape(shape, place, NAME)
+        return tuple(shape)
+
+    def frame(self, message: Message, value_of: ReadValue, image_of: Callable[[], NDArray[Any]]) -> Frame:
+        """The frame of a message.
+
+        Parameters
+        ----------
+        message
+            What came.
+        value_of
+            Gives header values.
+        image_of
+            Gives the pixels, called if they are needed, after the header values were found good.
+
+        Raises
+        ------
+        Rejected
+            If header values or image are not what the geometry needs, or a peak list is wanted.
+        """
+        if self.missing:
+            raise Rejected(
+                "no peak list", f"this format has none for --peaks={self.missing}; give --peaks=peakfinder8"
+            )
+        values = self.headers.read(value_of)
+        return Frame(
+            serial=message.serial,
+            filename=message.filename,
+            event=message.event,
+            image=self._slab(image_of()) if self.with_image else None,
+            wavelength=values.wavelength,
+            photon_energy=values.photon_energy,
+            detector=values.detector,
+            headers=values.headers,
+        )
+
+    def _slab(self, image: NDArray[Any]) -> NDArray[Any]:
+        arrays = [(place, plane(image, place, NAME)) for place in self.geometry.arrays]
+        whole = slab(arrays, self.geometry.slab_shape, self.buffers)
+        bad = self.masks.flagged(whole) if self.masks is not None else None
+        return without_bad(whole, bad, self.buffers)
