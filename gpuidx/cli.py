@@ -12,7 +12,7 @@ from gpuidx.errors import GpuidxError, OptionError
 DESCRIPTION = (
     "Real-time processing of serial crystallography data: frames come in over ZeroMQ or from files, "
     "peaks, crystals and reflections go out as a CrystFEL stream.  "
-    "Other commands: gpuidx simulate, gpuidx warmup, gpuidx devices."
+    "Other commands: gpuidx simulate, gpuidx warmup, gpuidx devices, gpuidx geom."
 )
 
 
@@ -43,10 +43,17 @@ def _devices(argv: Sequence[str]) -> int:
     return devices(argv)
 
 
+def _geom(argv: Sequence[str]) -> int:
+    from gpuidx.commands.geom import main as geom
+
+    return geom(argv)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "simulate": _simulate,
     "warmup": _warmup,
     "devices": _devices,
+    "geom": _geom,
 }
 
 
