@@ -38,6 +38,8 @@ class Message:
         Number in this run, from ``--serial-start``, in order of arrival.
     filename, event
         As the stream names the frame.
+    number
+        Of the frame in a message or a file with several, from 0.
     data
         The payload, perhaps behind `PADDING`; empty for a frame that is to be read from the file `filename`.
         Of a message in several parts the last.
@@ -52,6 +54,7 @@ class Message:
     filename: str
     event: str
     data: memoryview
+    number: int = 0
     parts: tuple[memoryview, ...] = ()
     series: tuple[memoryview, ...] = ()
 

@@ -76,14 +76,27 @@ class InputOptions:
         help="list of image files, one per line, perhaps with an event; - for standard input",
     )  # fmt: skip
     geometry: str = option("", "-g", "--geometry", group=BASIC, metavar="FILE", help="geometry file (.geom)")
-    zmq_input: str | None = option(
-        None, group=BASIC, metavar="ADDRESS", help="receive frames over ZeroMQ from this address"
-    )
+    zmq_input: tuple[str, ...] = option(
+        (), group=BASIC, metavar="ADDRESS", repeat=True,
+        help="receive frames over ZeroMQ from this address; repeatable",
+    )  # fmt: skip
     zmq_subscribe: tuple[str, ...] = option(
         (), group=BASIC, metavar="TAG", repeat=True, help="subscribe to this tag (SUB socket); repeatable"
     )
     zmq_request: str | None = option(
         None, group=BASIC, metavar="STRING", help="send this string for each frame (REQ socket)"
+    )
+    zmq_pull: bool = option(
+        False, group=BASIC, help="take what is pushed (PULL socket), as DECTRIS detectors and LCLStreamer do"
+    )
+    zmq_bind: bool = option(
+        False, group=BASIC, help="bind to the addresses instead of connecting to them: the senders connect"
+    )
+    zmq_server_key: str | None = option(
+        None, group=BASIC, metavar="FILE", help="public key of the server (CURVE), to encrypt the connection"
+    )
+    zmq_own_key: str | None = option(
+        None, group=BASIC, metavar="FILE", help="own secret key (CURVE); with --zmq-bind that of the server"
     )
     data_format: str = option(
         "auto", group=BASIC, metavar="FORMAT", choices=("auto", "msgpack"),
@@ -288,17 +301,27 @@ def _check_sources(o: Options) -> None:
         raise OptionError("no geometry file; give one with -g")
     if not o.output:
         raise OptionError("no output file; give one with -o")
-    if o.input is not None and o.zmq_input is not None:
+    if o.input is not None and o.zmq_input:
         raise OptionError("--input and --zmq-input exclude each other; give one")
-    if o.input is None and o.zmq_input is None:
+    if o.input is None and not o.zmq_input:
         raise OptionError("no input; give a list of files with -i or an address with --zmq-input")
-    if o.zmq_subscribe and o.zmq_request is not None:
-        raise OptionError("--zmq-subscribe and --zmq-request exclude each other; give one")
-    if o.zmq_input is None and (o.zmq_subscribe or o.zmq_request is not None):
-        raise OptionError("--zmq-subscribe and --zmq-request need --zmq-input")
-    if o.zmq_input is not None and not o.zmq_subscribe and o.zmq_request is None:
+    ways = {
+        "--zmq-subscribe": bool(o.zmq_subscribe),
+        "--zmq-request": o.zmq_request is not None,
+        "--zmq-pull": o.zmq_pull,
+    }
+    given = [name for name, is_given in ways.items() if is_given]
+    if len(given) > 1:
+        raise OptionError(f"{' and '.join(given)} exclude each other; give one")
+    if not o.zmq_input:
+        given += ["--zmq-bind"] * o.zmq_bind
+        given += ["--zmq-server-key"] * bool(o.zmq_server_key) + ["--zmq-own-key"] * bool(o.zmq_own_key)
+        if given:
+            raise OptionError(f"{given[0]} needs --zmq-input")
+    elif not given:
         raise OptionError(
-            "--zmq-input needs --zmq-subscribe=TAG (an empty TAG takes everything) or --zmq-request=STRING"
+            "--zmq-input needs --zmq-subscribe=TAG (an empty TAG takes everything), --zmq-request=STRING "
+            "or --zmq-pull"
         )
 
 
@@ -363,7 +386,7 @@ def _check_values(o: Options) -> None:
 def _check_support(o: Options) -> None:
     if o.peaks == "zaef":
         raise OptionError("--peaks=zaef (the default) is not built in yet; give --peaks=peakfinder8")
-    if o.peaks == "msgpack" and o.zmq_input is None:
+    if o.peaks == "msgpack" and not o.zmq_input:
         raise OptionError("--peaks=msgpack takes peaks from messages; it needs --zmq-input")
     if o.peaks == "peakfinder8" and not o.image_data:
         raise OptionError("--peaks=peakfinder8 needs images; give --peaks=msgpack, or no --no-image-data")

@@ -74,8 +74,12 @@ class Pipeline:
             frame = self.decode(message)
         return self.complete(frame, place)
 
-    def lay_down(self, message: Message, place: memoryview) -> tuple[Frame, handover.Descriptor | None]:
+    def lay_down(
+        self, message: Message, place: memoryview, used: int
+    ) -> tuple[Frame, handover.Descriptor | None]:
         """Decode, with the image in the slot *place*, where a device takes it from.
+
+        The message may use the first bytes of the slot, as many as *used* says.
 
         Returns
         -------
@@ -88,11 +92,10 @@ class Pipeline:
             If the frame cannot be used.
         """
         with self.clock("decode"):
-            size = len(message.data)
-            frame = self.decode(message, handover.room_behind(place, size))
+            frame = self.decode(message, handover.room_behind(place, used))
             if frame.image is None or frame.peaks is not None:
                 return frame, None
-            return handover.laid_down(frame, place, size)
+            return handover.laid_down(frame, place, used)
 
     def complete(
         self, frame: Frame, place: memoryview, found: Found | None = None

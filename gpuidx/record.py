@@ -81,6 +81,10 @@ class Record:
         """Note when a frame came, by `time.monotonic`."""
         self._arrived[serial] = when
 
+    def arrival(self, serial: int) -> float:
+        """When a frame came that has not ended."""
+        return self._arrived[serial]
+
     def finish(self, serial: int, place: memoryview, answered: Answered) -> None:
         """Write the chunk, which lies at the beginning of *place*, then count the frame.
 

@@ -17,13 +17,14 @@ from gpuidx import __version__
 from gpuidx.cell import UnitCell, read_cell
 from gpuidx.device_pool import DevicePool
 from gpuidx.errors import GpuidxError, SourceError
-from gpuidx.flow.accounts import CRASHED, DROPPED, REJECTED
-from gpuidx.flow.children import Crash, Pool
+from gpuidx.flow.accounts import CRASHED, DROPPED
+from gpuidx.flow.children import Answer, Crash, Pool
 from gpuidx.flow.forkserver import start_forkserver, stop_forkserver
 from gpuidx.flow.platform import allow_open_files
 from gpuidx.flow.slots import Slots
 from gpuidx.flow.stop import Stop, interruptible
 from gpuidx.geometry import Geometry, read_geometry
+from gpuidx.intake import Intake
 from gpuidx.options import Options
 from gpuidx.record import Answered, Record
 from gpuidx.route import Route
@@ -36,6 +37,7 @@ from gpuidx.start import (
     announce,
     check_inputs,
     devices_for,
+    frame_slots,
     message_bytes,
     patience,
     slot_bytes,
@@ -43,6 +45,7 @@ from gpuidx.start import (
 )
 from gpuidx.status import profile_lines
 from gpuidx.stream.head import head_bytes
+from gpuidx.tasks import SEVERAL, Task
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +54,6 @@ STAGES = ("decode", "search and trials", "refine and check", "integrate", "write
 
 POLL_MS = 100
 """Longest wait of a turn, ms; the children's time limits are looked at as often."""
-
-MOST_A_TURN = 256
-"""Messages received in a turn; then it is the workers' turn, however fast the sender is."""
 
 LATE_ANSWERS = 3.0
 """Seconds that answers under way are waited for after a stop."""
@@ -113,12 +113,10 @@ class Run:
         self.stop = Stop()
         self.poller = zmq.Poller()
         self.source = source
-        self._last_arrival = time.monotonic()
         self._source_stopped = False
         self._closing = ExitStack()
         with ExitStack() as closing:
             head = head_bytes(__version__, argv, geometry, cell, options.indexing)
-            self._message_bytes = message_bytes(options, geometry)
             size = slot_bytes(options, geometry, len(devices))
             self.slots = Slots(slot_count(options, len(devices), size), size)
             closing.callback(self.slots.close)
@@ -139,6 +137,10 @@ class Run:
                 args = (self.slots, options, geometry, cell, devices)
                 self.devices = DevicePool(options, len(devices), args)
                 self.work = Route(self.pool, self.devices)
+            self.intake = Intake(
+                source, self.slots, self.record, self.work.give, message_bytes(options, geometry),
+                frame_slots(options),
+            )  # fmt: skip
             closing.callback(self._close_children)
             self._closing = closing.pop_all()
 
@@ -177,7 +179,7 @@ class Run:
 
     def loop(self) -> int:
         """Take turns until the run has ended; gives the exit code."""
-        self._last_arrival = time.monotonic()
+        self.intake.last_arrival = time.monotonic()
         try:
             while not self._finished():
                 self.turn()
@@ -206,7 +208,8 @@ class Run:
         events = dict(self.poller.poll(POLL_MS))
         self.stop.notice(events)
         self.source.notice(events)
-        self._receive()
+        self.intake.expand()
+        self.intake.receive(max(0, self._remaining()))
         self.work.hand_out()
         self._collect(events)
         self._report()
@@ -225,45 +228,19 @@ class Run:
             if self._remaining() > 0:
                 log.info("stopping: finishing the %d frames that were received", self.accounts.in_flight)
         if not self._source_stopped:
-            self.source.ask(min(self.slots.n_free, self._remaining()))
-
-    def _receive(self) -> None:
-        for _ in range(MOST_A_TURN):
-            if self._remaining() <= 0 or not self.source.ready():
-                return
-            slot = self.slots.take()
-            if slot is None:
-                if not self.source.drop():
-                    return
-                self.accounts.finish(self.accounts.receive(), DROPPED, "no free slot")
-                continue
-            if not self._take(slot):
-                self.slots.give_back(slot)
-                return
-
-    def _take(self, slot: int) -> bool:
-        """Take one message into *slot* and hand both on; False if there was none."""
-        taken = self.source.take(self.slots[slot][: self._message_bytes])
-        if taken is None:
-            return False
-        serial = self.accounts.receive()
-        self._last_arrival = time.monotonic()
-        if taken.rejected is not None:
-            self.slots.give_back(slot)
-            self.record.end(serial, REJECTED, *taken.rejected)
-        else:
-            self.record.arrived(serial, self._last_arrival)
-            self.work.give((serial, slot, taken.size, taken.filename, taken.event or f"//{serial}"))
-        return True
+            self.source.ask(min(self.intake.n_free, self._remaining()))
 
     def _collect(self, events: Mapping[Any, int]) -> None:
         for ended in self.work.collect(events):
-            serial, slot = ended.task[:2]
+            task = Task(*ended.task[: len(Task._fields)])
+            if isinstance(ended, Answer) and ended.values[0] == SEVERAL:
+                self.intake.several(task, ended.values[1])
+                continue
             if isinstance(ended, Crash):
-                self.record.end(serial, CRASHED, ended.reason, ended.detail)
+                self.record.end(task.serial, CRASHED, ended.reason, ended.detail)
             else:
-                self.record.finish(serial, self.slots[slot], Answered(*ended.values))
-            self.slots.give_back(slot)
+                self.record.finish(task.serial, self.slots[task.slot], Answered(*ended.values))
+            self.intake.ended(task)
 
     def _report(self) -> None:
         if self.record.is_due():
@@ -287,7 +264,7 @@ class Run:
         if self.source.ended():
             return True
         limit = self.options.no_data_timeout
-        if limit is not None and time.monotonic() - self._last_arrival > limit:
+        if limit is not None and time.monotonic() - self.intake.last_arrival > limit:
             log.info("nothing has come for %g s: ending (--no-data-timeout)", limit)
             return True
         return False

@@ -53,7 +53,7 @@ _ENERGY = 9000.0
 
 def _options(peaks: str, fast: bool = False) -> Options:
     return Options(
-        geometry="warm.geom", output="warm.stream", pdb="warm.cell", zmq_input="tcp://warm:1",
+        geometry="warm.geom", output="warm.stream", pdb="warm.cell", zmq_input=("tcp://warm:1",),
         zmq_request="next",
         peaks=peaks, threshold=20.0, min_snr=3.0, min_pix_count=1, integration="rings-cen-grad",
         peakfinder8_fast=fast, refine_shift=fast,

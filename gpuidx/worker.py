@@ -15,9 +15,10 @@ from gpuidx.flow.accounts import BLANK, HIT, INDEXED, REJECTED
 from gpuidx.flow.child import Port
 from gpuidx.flow.slots import Slots
 from gpuidx.geometry import Geometry
-from gpuidx.model import Frame, Message, Result
+from gpuidx.model import Frame, Result
 from gpuidx.options import Options
 from gpuidx.pipeline import Pipeline
+from gpuidx.tasks import ONLY, SEVERAL, Messages, Task
 
 Notes = list[tuple[str, int]]
 """What was ignored without harm, and how often."""
@@ -56,16 +57,19 @@ def work(
     cell: UnitCell | None,
 ) -> None:
     """Answer every task with the state in which its frame ended; see `gpuidx.record.Answered`."""
-    pipeline = Pipeline(options, geometry, cell, Stopwatch(port.counters, stages))
-    for serial, slot, size, filename, event in port.tasks():
-        place = slots[slot]
-        message = Message(serial=serial, filename=filename, event=event, data=place[:size])
+    pipeline, messages = Pipeline(options, geometry, cell, Stopwatch(port.counters, stages)), Messages(slots)
+    for values in port.tasks():
+        task = Task(*values)
+        message = messages.get(task)
         try:
-            done = pipeline.process(message, place)
+            if task.number == ONLY and (count := pipeline.decoder.frame_count(message)) != 1:
+                port.answer(task.serial, SEVERAL, count)
+                continue
+            done = pipeline.process(message, slots[task.slot])
         except Rejected as rejected:
-            _reject(port, serial, rejected, pipeline.take_notes())
+            _reject(port, task.serial, rejected, pipeline.take_notes())
         else:
-            _answer(port, serial, done, pipeline.take_notes())
+            _answer(port, task.serial, done, pipeline.take_notes())
 
 
 def work_with_device(
@@ -81,15 +85,18 @@ def work_with_device(
     A frame that was decoded is kept until its next step comes; one that another worker had decoded, which
     died, is decoded again.
     """
-    pipeline = Pipeline(options, geometry, cell, Stopwatch(port.counters, stages))
+    pipeline, messages = Pipeline(options, geometry, cell, Stopwatch(port.counters, stages)), Messages(slots)
     kept: dict[int, tuple[Frame, Notes]] = {}
-    for serial, slot, size, filename, event, step in port.tasks():
-        place = slots[slot]
-        message = Message(serial=serial, filename=filename, event=event, data=place[:size])
+    for *values, step in port.tasks():
+        task = Task(*values)
+        serial, place, message = task.serial, slots[task.slot], messages.get(task)
         frame, notes = kept.pop(serial, (None, []))
         try:
+            if task.number == ONLY and (count := pipeline.decoder.frame_count(message)) != 1:
+                port.answer(serial, SEVERAL, count)
+                continue
             if frame is None:
-                frame, descriptor = pipeline.lay_down(message, place)
+                frame, descriptor = pipeline.lay_down(message, place, messages.bytes_in_slot(task))
                 if step == handover.DECODE and descriptor is not None:
                     kept[serial] = frame, pipeline.take_notes()
                     port.answer(serial, handover.DECODED, *descriptor)

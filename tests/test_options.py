@@ -141,7 +141,7 @@ def test_negative_number_is_a_value() -> None:
             "--zmq-subscribe and --zmq-request exclude",
         ),
         ("-g a -o a -p a --peaks=peakfinder8 --zmq-input=tcp://h:1", "--zmq-subscribe=TAG"),
-        ("-g a -o a -p a --peaks=peakfinder8 -i list --zmq-request=next", "need --zmq-input"),
+        ("-g a -o a -p a --peaks=peakfinder8 -i list --zmq-request=next", "needs --zmq-input"),
         ("-g a -o a -p a -i list", "zaef"),
         ("-g a -o a -p a -i list --peaks=msgpack", "needs --zmq-input"),
         ("-g a -o a -i list --peaks=peakfinder8", "known cell"),

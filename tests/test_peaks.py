@@ -192,7 +192,7 @@ def test_peaks_of_messages_are_printed_as_crystfel_does(
     expected = json.loads(gzip.decompress((data_folder / f"crystfel_reference/{name}.json.gz").read_bytes()))
     geometry = read_geometry(data_folder / f"messages/{geometry_file}.geom")
     options = Options(
-        geometry="case.geom", output="case.stream", zmq_input="tcp://case:1", zmq_request="next",
+        geometry="case.geom", output="case.stream", zmq_input=("tcp://case:1",), zmq_request="next",
         peaks="msgpack", indexing="none", image_data="--no-image-data" not in expected["command"],
         revalidate="--no-revalidate" not in expected["command"],
     )  # fmt: skip

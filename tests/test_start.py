@@ -13,7 +13,7 @@ N_PIXEL = GEOMETRY.slab_shape[0] * GEOMETRY.slab_shape[1]
 
 
 def options(**more):
-    given = {"peaks": "peakfinder8", "indexing": "none", "zmq_input": "tcp://h:1", "zmq_request": "next"}
+    given = {"peaks": "peakfinder8", "indexing": "none", "zmq_input": ("tcp://h:1",), "zmq_request": "next"}
     return Options(geometry="x.geom", output="x.stream", **(given | more))
 
 

@@ -109,6 +109,16 @@ class Decoder:
         detect(message.data)
         return self._msgpack.decode(message)
 
+    def frame_count(self, message: Message) -> int:
+        """How many frames a message holds.
+
+        Raises
+        ------
+        Rejected
+            If it holds none.
+        """
+        return 1
+
     def close(self) -> None:
         """Close the files that are still open."""
         self._files.close()

@@ -5,7 +5,8 @@ from gpuidx.options import InputOptions
 from gpuidx.sources.contract import Source, Taken
 from gpuidx.sources.files import Files
 from gpuidx.sources.request import Request
-from gpuidx.sources.subscribe import Subscribe
+from gpuidx.sources.unasked import Unasked
+from gpuidx.sources.wiring import read_wiring
 
 __all__ = ["Source", "Taken", "open_source"]
 
@@ -16,11 +17,14 @@ def open_source(options: InputOptions) -> Source:
     Raises
     ------
     OptionError
-        If the address is none that a socket could connect to.
+        If an address is none that a socket could be attached to, or a key file is none.
     """
-    if options.zmq_input is None:
+    if not options.zmq_input:
         assert options.input is not None
         return Files(options.input, options.geometry)
-    if options.zmq_request is None:
-        return Subscribe(options.zmq_input, options.zmq_subscribe, options.image_data)
-    return Request(options.zmq_input, options.zmq_request, options.zmq_requests, options.zmq_timeout)
+    addresses = options.zmq_input
+    wiring = read_wiring(options.zmq_bind, options.zmq_own_key, options.zmq_server_key)
+    if options.zmq_request is not None:
+        return Request(addresses, options.zmq_request, options.zmq_requests, options.zmq_timeout, wiring)
+    tags = None if options.zmq_pull else options.zmq_subscribe
+    return Unasked(addresses, options.image_data, tags, wiring)

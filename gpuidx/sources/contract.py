@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 import zmq
 
+FRAME, START, END = "frame", "start", "end"
+"""Roles of a message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:
@@ -14,19 +17,22 @@ class Taken:
 
     Attributes
     ----------
-    size
-        Bytes used in the slot, `PADDING` in front of the message included; 0 for a frame that the worker
-        reads from a file.
+    sizes
+        Bytes of each part in the slot, where they lie as `gpuidx.tasks.offsets` says, `PADDING` in front of
+        the message included; none for a frame that the worker reads from a file.
     filename, event
         As the stream names the frame; an event of ``""`` is replaced by ``//SERIAL``.
     rejected
         Reason and detail if the message could not be put into the slot (too large, short, too many parts).
+    role
+        Whether it is a frame, or the `START` or `END` of a series of frames.
     """
 
-    size: int
+    sizes: tuple[int, ...]
     filename: str
     event: str
     rejected: tuple[str, str] | None = None
+    role: str = FRAME
 
 
 class Source(Protocol):

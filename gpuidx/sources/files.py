@@ -177,7 +177,7 @@ class Files:
                 self._read_ahead()
                 continue
             rejected = ("file cannot be read", entry.error) if entry.error else None
-            self._next = Taken(size=0, filename=entry.filename, event=event, rejected=rejected)
+            self._next = Taken(sizes=(), filename=entry.filename, event=event, rejected=rejected)
         return not self._stopped
 
     def take(self, slot: memoryview) -> Taken | None:

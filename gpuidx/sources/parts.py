@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From the parts of a ZeroMQ message to the payload, and the one copy of it into a slot.
+"""From the parts of a ZeroMQ message to those that matter, and the one copy of them into a slot.
 
-Nothing is decoded here.  Two things are known of formats, since a wrong guess costs no more than it did
-before: how a message may begin (to cut off a tag in front of it), and how MsgPack announces a long binary
+Nothing is decoded here.  Three things are known of formats, since a wrong guess costs no more than it did
+before: how a message may begin (to cut off a tag in front of it), that the first of several parts may be
+JSON which tells about the others (else it is a tag), and how MsgPack announces a long binary
 (to place it so that its pixels are aligned and the decoder need not copy them again).
 """
 
@@ -12,20 +13,27 @@ import numpy as np
 import zmq
 
 from gpuidx.model import PADDING
-from gpuidx.sources.contract import Taken
+from gpuidx.sources.contract import FRAME, Taken
+from gpuidx.sources.series import LONGEST_HEAD, role
+from gpuidx.tasks import ALIGNMENT, offsets
 
 SHORT = 15
 """Messages of so many bytes or fewer are no frames; CrystFEL 0.12 drops them without a word."""
 
+MOST_PARTS = 10
+"""The start message of DECTRIS' first protocol has nine at the most."""
+
 LONGEST_TAG = 255
 """The first of two parts is a tag up to this length."""
 
-ALIGNMENT = 16
 _BIN32 = b"\xc6"
 _HEAD = 1 << 16  # where the image's header is looked for: behind some 1000 peaks at most
 _WORTH = 1 << 14  # bytes from which a second copy of the pixels would be felt
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
+_WHOLE = (b"\x89HDF\r\n\x1a\n", b"###CBF", b"\x1f\x8b\x08", b"\xd9\xd9\xf7")
+"""HDF5, CBF, gzip, CBOR that says so."""
+
+_LONGEST_BEGIN = 8
 _PICKLE = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
 
 
@@ -38,8 +46,7 @@ def begins_message(data: bytes) -> bool:
         0x81 <= first <= 0x8F  # map of up to 15 pairs
         or 0x91 <= first <= 0x9F  # array of up to 15 elements
         or 0xDC <= first <= 0xDF  # longer arrays and maps
-        or data.startswith(_HDF5)
-        or data.startswith(_PICKLE)
+        or data.startswith((*_WHOLE, *_PICKLE))
     )
 
 
@@ -55,23 +62,29 @@ def length_of_tag(data: memoryview, tags: Sequence[bytes]) -> int:
     tags
         The subscribed ones, the longest first.
     """
-    if begins_message(bytes(data[: len(_HDF5)])):
+    if begins_message(bytes(data[:_LONGEST_BEGIN])):
         return 0
     for tag in tags:
-        if data[: len(tag)] == tag and begins_message(bytes(data[len(tag) : len(tag) + len(_HDF5)])):
+        if data[: len(tag)] == tag and begins_message(bytes(data[len(tag) : len(tag) + _LONGEST_BEGIN])):
             return len(tag)
     return 0
 
 
-def payload(parts: Sequence[zmq.Frame], tags: Sequence[bytes] = ()) -> memoryview | None:
-    """The payload among the parts of a message; None if it is not clear which part that is.
+def payload(parts: Sequence[zmq.Frame], tags: Sequence[bytes] = ()) -> list[memoryview] | None:
+    """The parts of a message that matter; None if it is not clear which these are.
 
-    One part is the payload, with or without a tag in front; of two the first is the tag.
+    One part is the payload, with or without a tag in front.  Of several, all from the first that is a JSON
+    object; without any, of two the first is a tag.
     """
-    last: memoryview = parts[-1].buffer
-    if len(parts) == 1:
-        return last[length_of_tag(last, tags) :] if tags else last
-    return last if len(parts) == 2 and len(parts[0]) <= LONGEST_TAG else None
+    views: list[memoryview] = [part.buffer for part in parts]
+    if len(views) == 1:
+        return [views[0][length_of_tag(views[0], tags) :] if tags else views[0]]
+    is_tag = len(views[0]) <= LONGEST_TAG
+    if bytes(views[0][:1]) == b"{" and len(views) <= MOST_PARTS:
+        return views
+    if is_tag and bytes(views[1][:1]) == b"{" and 3 <= len(views) <= MOST_PARTS:
+        return views[1:]
+    return views[1:] if is_tag and len(views) == 2 else None
 
 
 def padding_for(data: memoryview) -> int:
@@ -93,31 +106,34 @@ def padding_for(data: memoryview) -> int:
 
 
 def put(parts: Sequence[zmq.Frame], slot: memoryview, tags: Sequence[bytes] = ()) -> Taken:
-    """Copy the payload of a message into a slot, or say why it is not a frame.
+    """Copy what matters of a message into a slot, or say why it is not a frame.
 
     NumPy copies without the interpreter lock, unlike an assignment to a memoryview.
     """
-    data = payload(parts, tags)
-    if data is None:
-        sizes = ", ".join(str(len(part)) for part in parts)
+    views = payload(parts, tags)
+    if views is None:
+        lengths = ", ".join(str(len(part)) for part in parts)
         return _refuse(
-            "too many parts", f"{len(parts)} parts of {sizes} bytes; expected [tag, payload] or one"
+            "too many parts", f"{len(parts)} parts of {lengths} bytes; expected [tag, payload] or one"
         )
-    size = len(data)
-    if size <= SHORT:
-        return _refuse_short(bytes(data))
-    if size > len(slot):
+    given = role(bytes(views[0][:LONGEST_HEAD]))
+    size = sum(map(len, views))
+    if size <= SHORT and given == FRAME:
+        return _refuse_short(b"".join(views))
+    sizes = [len(view) for view in views]
+    if offsets(sizes)[-1] > len(slot):
         return _refuse("too large", f"{size} bytes, a slot holds {len(slot)}; give more with --slot-size")
-    padding = padding_for(data)
+    padding = padding_for(views[0]) if len(views) == 1 else 0
     if padding + size > len(slot):
         padding = 0
     slot[:padding] = PADDING * padding
-    np.copyto(np.frombuffer(slot, np.uint8, size, padding), np.frombuffer(data, np.uint8))
-    return Taken(size=padding + size, filename="ZMQdata", event="")
+    for begin, view in zip(offsets(sizes), views, strict=False):
+        np.copyto(np.frombuffer(slot, np.uint8, len(view), padding + begin), np.frombuffer(view, np.uint8))
+    return Taken(sizes=(padding + sizes[0], *sizes[1:]), filename="ZMQdata", event="", role=given)
 
 
 def _refuse(reason: str, detail: str) -> Taken:
-    return Taken(size=0, filename="ZMQdata", event="", rejected=(reason, detail))
+    return Taken(sizes=(), filename="ZMQdata", event="", rejected=(reason, detail))
 
 
 def _refuse_short(data: bytes) -> Taken:

@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import zmq
@@ -19,6 +19,7 @@ import zmq
 from gpuidx.sources.contract import Taken
 from gpuidx.sources.links import ABSENT_AFTER, Link, check_address
 from gpuidx.sources.parts import put
+from gpuidx.sources.wiring import PLAIN, Wiring
 
 log = logging.getLogger(__name__)
 
@@ -31,19 +32,25 @@ class Request:
 
     Parameters
     ----------
-    address
-        ``tcp://HOST:PORT`` or ``ipc://PATH``.
+    addresses
+        ``tcp://HOST:PORT`` or ``ipc://PATH``, each of another server.
     request
         What to send, as one part.
     in_flight
-        Sockets, each with one request.
+        Sockets, each with one request to one server; there is at least one for each.
     late
         Seconds after which a request without an answer is given up although its connection lives.
+    wiring
+        Whether to bind, and keys.
     """
 
-    def __init__(self, address: str, request: str, in_flight: int, late: float) -> None:
-        check_address(address)
-        self.address, self.request, self.in_flight, self.late = address, os.fsencode(request), in_flight, late
+    def __init__(
+        self, addresses: Sequence[str], request: str, in_flight: int, late: float, wiring: Wiring = PLAIN
+    ) -> None:
+        for address in addresses:
+            check_address(address, wiring.bind)
+        self.addresses, self.request, self.late = tuple(addresses), os.fsencode(request), late
+        self.in_flight, self._wiring = in_flight, wiring
         self.notes: dict[str, int] = {"requests renewed": 0}
         self._idle: deque[Link] = deque()
         self._asked: dict[Link, float] = {}  # in the order of the requests
@@ -58,12 +65,13 @@ class Request:
         """Connect all sockets; the first requests go out with `ask`."""
         self._context, self._poller = zmq.Context(), poller
         self._opened = time.monotonic()
-        for _ in range(self.in_flight):
-            self._idle.append(self._connect())
+        n_address = len(self.addresses)
+        for number in range(max(n_address, self.in_flight)):
+            self._idle.append(self._connect(self.addresses[number % n_address]))
 
-    def _connect(self) -> Link:
+    def _connect(self, address: str) -> Link:
         assert self._context is not None
-        link = Link(self._context, self._poller, zmq.REQ, self.address, hwm=1)
+        link = Link(self._context, self._poller, zmq.REQ, [address], hwm=1, wiring=self._wiring)
         self._by_socket[link.socket] = self._by_socket[link.monitor] = link
         return link
 
@@ -90,7 +98,7 @@ class Request:
             self._asked[link] = now
         if not self._told and now - self._opened > ABSENT_AFTER:
             self._told = True
-            log.warning("%s: no connection yet; waiting for the server", self.address)
+            log.warning("%s: no connection yet; waiting for the server", ", ".join(self.addresses))
 
     def _renew_late(self, now: float) -> None:
         while self._asked:
@@ -103,7 +111,7 @@ class Request:
         """The answer to this request will never come: ask again, in a new socket."""
         del self._asked[link]
         self._close(link)
-        self._idle.append(self._connect())
+        self._idle.append(self._connect(*link.addresses))
         self.notes["requests renewed"] += 1
 
     def notice(self, events: Mapping[Any, int]) -> None:

@@ -76,7 +76,7 @@ def make(request, geometry, cell):
 
 def options_of(**options):
     chosen = {
-        "geometry": "test.geom", "output": "test.stream", "pdb": "test.cell", "zmq_input": "tcp://test:1",
+        "geometry": "test.geom", "output": "test.stream", "pdb": "test.cell", "zmq_input": ("tcp://test:1",),
         "zmq_request": "next", "peaks": "peakfinder8", "threshold": 15.0, "min_snr": 4.0,
         "min_pix_count": 2, "min_peaks": 10,
     }  # fmt: skip

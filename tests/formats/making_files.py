@@ -31,7 +31,7 @@ def write(path: Path, data: Any = IMAGE, energy: Any = 9500.0, clen: Any = 50.0,
 
 
 def files_decoder(text: str = FILE, **options: Any) -> Decoder:
-    return decoder(text, input="list", zmq_input=None, zmq_subscribe=(), **options)
+    return decoder(text, input="list", zmq_input=(), zmq_subscribe=(), **options)
 
 
 def read(filename: str, event: str = "//", using: Decoder | None = None) -> Frame:

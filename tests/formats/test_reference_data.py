@@ -65,7 +65,7 @@ def test_image_messages_have_the_pixels_of_the_file(data_folder, name, letters):
     frame = decoder(text).decode(message(unzip(folder / f"{name}.msgpack.gz")))
     electron = data_folder / "images" / "electron"
     from_disk = decoder(
-        (electron / "sim_lysozyme_ed.geom").read_text(), input="l", zmq_input=None, zmq_subscribe=()
+        (electron / "sim_lysozyme_ed.geom").read_text(), input="l", zmq_input=(), zmq_subscribe=()
     )
     other = from_disk.decode(from_file(electron / "sim_lysozyme_ed.h5", "//0"))
     from_disk.close()
@@ -89,7 +89,7 @@ def test_files_of_many_frames(data_folder, file, geometry, n_frame):
     path, geom = data_folder / "images" / file, data_folder / "images" / geometry
     understood = read_geometry(str(geom))
     assert frame_counts(str(path), understood) == [n_frame]
-    using = decoder(geom.read_text(), input="list", zmq_input=None, zmq_subscribe=())
+    using = decoder(geom.read_text(), input="list", zmq_input=(), zmq_subscribe=())
     with h5py.File(path, locking=False) as stored:
         for i in range(n_frame):
             frame = using.decode(from_file(path, f"//{i}"))
@@ -105,7 +105,7 @@ def test_files_of_many_frames(data_folder, file, geometry, n_frame):
 def test_each_frame_has_its_own_wavelength(data_folder):
     folder = data_folder / "images" / "cspad_thermolysin"
     using = decoder(
-        (folder / "cspad_thermolysin.geom").read_text(), input="l", zmq_input=None, zmq_subscribe=()
+        (folder / "cspad_thermolysin.geom").read_text(), input="l", zmq_input=(), zmq_subscribe=()
     )
     frames = [using.decode(from_file(folder / "cspad_thermolysin.h5", f"//{i}")) for i in range(2)]
     using.close()

@@ -58,7 +58,7 @@ class Loop:
             if taken is None:
                 break
             self.taken.append(taken)
-            self.data.append(bytes(self.slot[: taken.size]).lstrip(PADDING))
+            self.data.append(bytes(self.slot[: sum(taken.sizes)]).lstrip(PADDING))
 
     def until(self, condition: Callable[[], bool], free: int = 8, take: bool = True) -> None:
         """Turn until the condition holds; fail at the deadline."""

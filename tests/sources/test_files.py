@@ -106,7 +106,7 @@ def test_files_and_events_come_in_the_order_of_the_list(tmp_path, geometry):
         ("2.h5", "//1"), ("0.h5", "//0"),
     ]  # fmt: skip
     assert not any(loop.reasons)
-    assert all(taken.size == 0 for taken in loop.taken)
+    assert all(taken.sizes == () for taken in loop.taken)
 
 
 def test_a_geometry_of_single_frames_needs_no_look_into_the_files(tmp_path):

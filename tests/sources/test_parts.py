@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuidx.model import PADDING
-from gpuidx.sources.parts import ALIGNMENT, begins_message, length_of_tag, padding_for, put
+from gpuidx.sources.parts import begins_message, length_of_tag, padding_for, put
+from gpuidx.tasks import ALIGNMENT, parts_in
 
 MAP = msgpack.packb({"photon_energy": 9500.0, "clen": 0.1})
 
@@ -15,7 +16,7 @@ MAP = msgpack.packb({"photon_energy": 9500.0, "clen": 0.1})
 def take(*parts: bytes, tags: tuple[bytes, ...] = (), slot_size: int = 1000):
     slot = memoryview(bytearray(slot_size))
     taken = put([zmq.Frame(part) for part in parts], slot, tags)
-    return taken, bytes(slot[: taken.size]).lstrip(PADDING)
+    return taken, bytes(slot[: sum(taken.sizes)]).lstrip(PADDING)
 
 
 def test_one_part_is_the_payload():
@@ -34,6 +35,23 @@ def test_parts_that_are_not_tag_and_payload_are_rejected(parts):
     assert taken.rejected is not None
     assert taken.rejected[0] == "too many parts"
     assert f"{len(parts)} parts" in taken.rejected[1]
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=8), st.booleans())
+def test_parts_behind_json_all_lie_in_the_slot_aligned(rest, has_tag):
+    parts = [b'{"htype": "dimage-1.0"}', *rest]
+    slot = memoryview(bytearray(1000))
+    taken = put([zmq.Frame(part) for part in ([b"tag"] if has_tag else []) + parts], slot)
+    views = parts_in(slot, taken.sizes)
+    assert [bytes(view) for view in views] == parts
+    begins = [np.frombuffer(view, np.uint8).ctypes.data for view in views if len(view)]
+    assert all((begin - begins[0]) % ALIGNMENT == 0 for begin in begins)
+
+
+def test_parts_that_do_not_fit_together_are_rejected():
+    taken, _ = take(b"{" + bytes(500), bytes(500), slot_size=1000)
+    assert taken.rejected is not None
+    assert taken.rejected[0] == "too large"
 
 
 @pytest.mark.parametrize("tags", [(b"om",), (b"omdata", b"om"), (b"",), ()])
@@ -138,6 +156,7 @@ def test_a_message_is_padded_if_there_is_room(room):
     taken = put([zmq.Frame(data)], memoryview(slot))
     padding = padding_for(memoryview(data))
     assert padding > 5
-    assert taken.size == len(data) + (padding if room >= padding else 0)
-    assert slot[: taken.size].tobytes() == PADDING * (taken.size - len(data)) + data
-    assert np.all(slot[taken.size :] == 0x7F)
+    (size,) = taken.sizes
+    assert size == len(data) + (padding if room >= padding else 0)
+    assert slot[:size].tobytes() == PADDING * (size - len(data)) + data
+    assert np.all(slot[size:] == 0x7F)

@@ -16,7 +16,7 @@ BOTH = pytest.mark.parametrize("kind", [zmq.REP, zmq.ROUTER], ids=["REP", "ROUTE
 
 
 def ask(address: str, in_flight: int = 4, late: float = 60.0) -> Request:
-    return Request(address, "next", in_flight, late)
+    return Request([address], "next", in_flight, late)
 
 
 @BOTH
@@ -55,7 +55,7 @@ def test_the_user_is_told_when_there_is_no_server(monkeypatch, caplog):
         loop.until(lambda: bool(caplog.records))
         loop.turn()
     assert [r.getMessage() for r in caplog.records] == [
-        f"{loop.source.address}: no connection yet; waiting for the server"
+        f"{loop.source.addresses[0]}: no connection yet; waiting for the server"
     ]
 
 
@@ -231,7 +231,7 @@ def test_a_request_source_is_chosen_by_the_options():
     from gpuidx.options import InputOptions
 
     source = open_source(
-        InputOptions(zmq_input="tcp://h:1", zmq_request="next", zmq_requests=7, zmq_timeout=3.0)
+        InputOptions(zmq_input=("tcp://h:1",), zmq_request="next", zmq_requests=7, zmq_timeout=3.0)
     )
     assert isinstance(source, Request)
     assert (source.in_flight, source.late, source.request) == (7, 3.0, b"next")
@@ -245,3 +245,21 @@ def test_the_user_is_not_told_of_a_server_that_was_there_and_went(monkeypatch, c
         end = time.monotonic() + 0.3
         loop.until(lambda: time.monotonic() > end)
     assert not caplog.records
+
+
+def test_requests_go_to_every_server():
+    with (
+        Server(zmq.REP, lambda i: [frame(i)]) as one,
+        Server(zmq.REP, lambda i: [frame(100 + i)]) as other,
+        Loop(Request([one.address, other.address], "next", 2, 60.0)) as loop,
+    ):
+        loop.until(lambda: {number // 100 for number in loop.numbers} == {0, 1})
+
+
+def test_there_is_a_request_for_each_server_at_least():
+    with (
+        Server(zmq.REP, lambda i: [frame(i)]) as one,
+        Server(zmq.REP, lambda i: [frame(100 + i)]) as other,
+        Loop(Request([one.address, other.address], "next", 1, 60.0)) as loop,
+    ):
+        loop.until(lambda: {number // 100 for number in loop.numbers} == {0, 1})

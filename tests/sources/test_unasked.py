@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import zmq
-from sources.driving import DEADLINE, Loop, bind_when_free, frame
+from sources.driving import DEADLINE, Loop, bind_when_free, frame, free_address
 
-from gpuidx.errors import OptionError
+from gpuidx.errors import OptionError, SourceError
 from gpuidx.options import InputOptions
-from gpuidx.sources import open_source, subscribe
-from gpuidx.sources.subscribe import Subscribe
+from gpuidx.sources import open_source, unasked
+from gpuidx.sources.unasked import Unasked
+from gpuidx.sources.wiring import read_wiring
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def wait_for_tags(socket: Any, count: int) -> None:
 
 @contextmanager
 def subscribed(*tags: str, with_image: bool = True, slot_size: int = 1 << 16) -> Iterator[tuple[Any, Loop]]:
-    with publisher() as socket, Loop(Subscribe(address_of(socket), tags, with_image), slot_size) as loop:
+    with publisher() as socket, Loop(Unasked([address_of(socket)], with_image, tags), slot_size) as loop:
         wait_for_tags(socket, len(tags))
         yield socket, loop
 
@@ -126,7 +127,7 @@ def test_there_is_nothing_to_drop_when_nothing_came():
 def test_a_publisher_may_die_and_return():
     with publisher() as first:
         address = address_of(first)
-        loop = Loop(Subscribe(address, ["t"], True)).__enter__()
+        loop = Loop(Unasked([address], True, ["t"])).__enter__()
         wait_for_tags(first, 1)
         first.send_multipart([b"t", frame(1)])
         loop.receive(1)
@@ -142,10 +143,10 @@ def test_a_publisher_may_die_and_return():
 
 
 def test_the_user_is_told_when_there_is_no_publisher(monkeypatch, caplog):
-    monkeypatch.setattr(subscribe, "ABSENT_AFTER", 0.02)
+    monkeypatch.setattr(unasked, "ABSENT_AFTER", 0.02)
     with publisher() as socket:
         address = address_of(socket)
-    with caplog.at_level(logging.WARNING), Loop(Subscribe(address, [""], True)) as loop:
+    with caplog.at_level(logging.WARNING), Loop(Unasked([address], True, [""])) as loop:
         loop.until(lambda: bool(caplog.records))
     assert caplog.records[0].getMessage() == f"{address}: no connection yet; waiting for the publisher"
 
@@ -153,7 +154,7 @@ def test_the_user_is_told_when_there_is_no_publisher(monkeypatch, caplog):
 @pytest.mark.parametrize(("with_image", "held"), [(True, 4), (False, 1000)])
 def test_libzmq_holds_few_images_and_many_peak_lists(with_image, held):
     source = open_source(
-        InputOptions(zmq_input="tcp://127.0.0.1:9", zmq_subscribe=("a",), image_data=with_image)
+        InputOptions(zmq_input=("tcp://127.0.0.1:9",), zmq_subscribe=("a",), image_data=with_image)
     )
     with Loop(source) as loop:
         (socket,) = (s for s, _ in loop.poller.sockets if s.type == zmq.SUB)
@@ -171,9 +172,71 @@ def test_nothing_is_taken_after_a_stop():
 
 
 def test_a_tag_may_be_any_bytes():
-    assert Subscribe("tcp://host:1", ["a\udcff"], True).tags == [b"a\xff"]
+    assert Unasked(["tcp://host:1"], True, ["a\udcff"]).tags == [b"a\xff"]
 
 
 def test_a_wrong_address_is_an_error_before_anything_is_opened():
     with pytest.raises(OptionError, match="--zmq-input=nonsense"):
-        Subscribe("nonsense", [""], True)
+        Unasked(["nonsense"], True, [""])
+
+
+@contextmanager
+def pushing(count: int) -> Iterator[list[Any]]:
+    """Senders that push, each bound to an address."""
+    context = zmq.Context()
+    sockets = [context.socket(zmq.PUSH) for _ in range(count)]
+    for socket in sockets:
+        socket.linger, socket.sndhwm = 0, 1000
+        bind_when_free(socket, "tcp://127.0.0.1:*")
+    try:
+        yield sockets
+    finally:
+        for socket in sockets:
+            socket.close(0)
+        context.term()
+
+
+def test_what_several_senders_push_all_arrives():
+    with pushing(3) as sockets, Loop(Unasked([address_of(s) for s in sockets], True)) as loop:
+        for i in range(60):
+            sockets[i % 3].send(frame(i))
+        loop.receive(60)
+        assert sorted(loop.numbers) == list(range(60))
+
+
+def test_what_is_pushed_is_never_dropped():
+    with pushing(1) as (socket,), Loop(Unasked([address_of(socket)], True)) as loop:
+        for i in range(200):
+            socket.send(frame(i))
+        loop.until(loop.source.ready, take=False)
+        assert not loop.source.drop()
+        loop.receive(200)
+        assert loop.numbers == list(range(200))
+
+
+@pytest.mark.parametrize(("kind", "tags"), [(zmq.PUSH, None), (zmq.XPUB, [""])])
+def test_senders_may_connect_to_us(kind, tags):
+    address = free_address()
+    with Loop(Unasked([address], True, tags, read_wiring(True, None, None))) as loop:
+        context = zmq.Context()
+        sockets = [context.socket(kind) for _ in range(2)]
+        for i, socket in enumerate(sockets):
+            socket.linger = 0
+            socket.connect(address)
+            if kind == zmq.XPUB:
+                loop.until(lambda socket=socket: socket.poll(0))  # the subscription
+                socket.recv()
+            socket.send(frame(i))
+        loop.receive(2)
+        assert sorted(loop.numbers) == [0, 1]
+        for socket in sockets:
+            socket.close(0)
+        context.term()
+
+
+def test_an_address_that_is_taken_is_a_clear_error():
+    with pushing(1) as (socket,):
+        source = Unasked([address_of(socket)], True, None, read_wiring(True, None, None))
+        with pytest.raises(SourceError, match="cannot bind: Address already in use"), Loop(source):
+            pass
+        source.close()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Frames that are published: one SUB socket, any number of tags.
+"""Frames that come without being asked for: one SUB or one PULL socket, for any number of senders.
 
-A publisher drops, silently, what a subscriber does not read in time, and mostly keeps the oldest.  So this
-source is always read: when no slot is free, messages are read and dropped here, and counted.
+A publisher drops, silently, what a subscriber does not read in time, and mostly keeps the oldest.  So a SUB
+socket is always read: when no slot is free, messages are read and dropped here, and counted.  Who pushes
+waits for us: a PULL socket is read only when there is a slot.
 """
 
 import logging
@@ -16,6 +17,7 @@ import zmq
 from gpuidx.sources.contract import Taken
 from gpuidx.sources.links import ABSENT_AFTER, Link, check_address
 from gpuidx.sources.parts import put
+from gpuidx.sources.wiring import PLAIN, Wiring
 
 log = logging.getLogger(__name__)
 
@@ -23,23 +25,32 @@ HELD_FRAMES, HELD_PEAK_LISTS = 4, 1000
 """Messages that libzmq holds: few while they are images (memory), many while they are small."""
 
 
-class Subscribe:
-    """A `Source` that takes what is published under some tags.
+class Unasked:
+    """A `Source` that takes what comes.
 
     Parameters
     ----------
-    address
-        ``tcp://HOST:PORT`` or ``ipc://PATH``.
-    tags
-        Beginnings of messages to subscribe to; an empty one takes everything.
+    addresses
+        ``tcp://HOST:PORT`` or ``ipc://PATH``, of one sender each, or to be bound to.
     with_image
         Whether messages hold images.
+    tags
+        Beginnings of messages to subscribe to; an empty one takes everything.  None: senders push.
+    wiring
+        Whether to bind, and keys.
     """
 
-    def __init__(self, address: str, tags: Sequence[str], with_image: bool) -> None:
-        check_address(address)
-        self.address = address
-        self.tags = sorted((os.fsencode(tag) for tag in tags), key=len, reverse=True)
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        with_image: bool,
+        tags: Sequence[str] | None = None,
+        wiring: Wiring = PLAIN,
+    ) -> None:
+        for address in addresses:
+            check_address(address, wiring.bind)
+        self.addresses, self.subscribes, self._wiring = tuple(addresses), tags is not None, wiring
+        self.tags = sorted((os.fsencode(tag) for tag in tags or ()), key=len, reverse=True)
         self.held = HELD_FRAMES if with_image else HELD_PEAK_LISTS
         self.notes: dict[str, int] = {"connections lost": 0}
         self._context: zmq.Context[Any] | None = None
@@ -48,18 +59,20 @@ class Subscribe:
         self._there = self._stopped = self._told = False
 
     def open(self, poller: zmq.Poller) -> None:
-        """Connect and subscribe."""
+        """Attach the socket."""
         self._context = zmq.Context()
-        self._link = Link(self._context, poller, zmq.SUB, self.address, self.held)
+        kind = zmq.SUB if self.subscribes else zmq.PULL
+        self._link = Link(self._context, poller, kind, self.addresses, self.held, self._wiring)
         for tag in self.tags:
             self._link.socket.subscribe(tag)
         self._opened = time.monotonic()
 
     def ask(self, free: int) -> None:
-        """Do nothing but tell the user about an absent publisher: messages come unasked."""
+        """Do nothing but tell the user about an absent sender: messages come unasked."""
         if not self._told and time.monotonic() - self._opened > ABSENT_AFTER:
             self._told = True
-            log.warning("%s: no connection yet; waiting for the publisher", self.address)
+            sender = "publisher" if self.subscribes else "sender"
+            log.warning("%s: no connection yet; waiting for the %s", ", ".join(self.addresses), sender)
 
     def notice(self, events: Mapping[Any, int]) -> None:
         """Note whether messages are there; a lost connection is made anew by libzmq itself."""
@@ -90,15 +103,15 @@ class Subscribe:
         return put(parts, slot, self.tags) if parts else None
 
     def drop(self) -> bool:
-        """Read one message without copying it, and forget it."""
-        return self._receive() is not None
+        """Read one message without copying it, and forget it; senders that push wait instead."""
+        return self.subscribes and self._receive() is not None
 
     def stop(self) -> None:
         """Take nothing more; what libzmq still holds was not received."""
         self._stopped = True
 
     def pending(self) -> int:
-        """Nothing is ever under way: a publisher is not asked."""
+        """Nothing is ever under way: nobody is asked."""
         return 0
 
     def ended(self) -> bool:

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the source into the slots, and a task for each frame; every slot is free when its last user has ended.
+
+A message that begins a series is kept for the frames that follow.  One with several frames becomes as many
+tasks when a worker has said how many there are.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gpuidx.flow.accounts import DROPPED, REJECTED
+from gpuidx.flow.slots import Slots
+from gpuidx.record import Record
+from gpuidx.sources.contract import END, START, Source, Taken
+from gpuidx.tasks import ONLY, Task
+
+MOST_A_TURN = 256
+"""Messages received in a turn; then it is the workers' turn, however fast the sender is."""
+
+
+@dataclass(slots=True)
+class Several:
+    """A message with several frames, of which some have no task yet.
+
+    Attributes
+    ----------
+    task
+        Of the message when it came.
+    count
+        Frames of the message.
+    n_given
+        Of those that have a task.
+    arrival
+        When the message came.
+    """
+
+    task: Task
+    count: int
+    n_given: int
+    arrival: float
+
+
+class Intake:
+    """Takes what the source has.
+
+    Parameters
+    ----------
+    source
+        Opened by the run.
+    slots
+        For messages.
+    record
+        Counts frames.
+    give
+        Takes a `Task` over.
+    message_bytes
+        Of a slot, that a message may use.
+    reserve
+        Slots that messages leave free, so that frames of messages with several always find one.
+
+    Attributes
+    ----------
+    last_arrival
+        When the last message came, by `time.monotonic`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        slots: Slots,
+        record: Record,
+        give: Callable[[Task], None],
+        message_bytes: int,
+        reserve: int = 0,
+    ) -> None:
+        self.source, self.slots, self.record, self.reserve = source, slots, record, reserve
+        self.last_arrival = time.monotonic()
+        self._give, self._message_bytes = give, message_bytes
+        self._users: Counter[int] = Counter()
+        self._several: deque[Several] = deque()
+        self._series: tuple[int, int, tuple[int, ...]] = (0, 0, ())
+
+    @property
+    def n_free(self) -> int:
+        """Slots that messages may still take."""
+        return max(0, self.slots.n_free - self.reserve)
+
+    def receive(self, most: int) -> None:
+        """Take what is there, *most* messages at the most."""
+        accounts = self.record.accounts
+        for _ in range(min(MOST_A_TURN, most)):
+            if not self.source.ready():
+                return
+            slot = self.slots.take() if self.n_free else None
+            if slot is None:
+                if not self.source.drop():
+                    return
+                accounts.finish(accounts.receive(), DROPPED, "no free slot")
+            elif not self._take(slot):
+                self.slots.give_back(slot)
+                return
+
+    def _take(self, slot: int) -> bool:
+        """Take one message into *slot*; False if there was none."""
+        taken = self.source.take(self.slots[slot][: self._message_bytes])
+        if taken is None:
+            return False
+        self.last_arrival = time.monotonic()
+        if taken.role == START:
+            self._begin_series(slot, taken.sizes)
+        elif taken.role == END:
+            self.slots.give_back(slot)
+        else:
+            self._take_frame(slot, taken)
+        return True
+
+    def _take_frame(self, slot: int, taken: Taken) -> None:
+        serial = self.record.accounts.receive()
+        if taken.rejected is not None:
+            self.slots.give_back(slot)
+            self.record.end(serial, REJECTED, *taken.rejected)
+            return
+        event = taken.event or f"//{serial}"
+        self._begin(
+            Task(serial, slot, taken.filename, event, ONLY, slot, taken.sizes, *self._series),
+            self.last_arrival,
+        )
+
+    def _begin(self, task: Task, arrival: float) -> None:
+        self._users.update(task.slots)
+        self.record.arrived(task.serial, arrival)
+        self._give(task)
+
+    def _begin_series(self, slot: int, sizes: tuple[int, ...]) -> None:
+        number, old, old_sizes = self._series
+        if old_sizes:
+            self._release(old)
+        self._users[slot] += 1
+        self._series = number + 1, slot, sizes
+
+    def several(self, task: Task, count: int) -> None:
+        """Have the frames of a message done one by one; its task has come back, nothing was done."""
+        if self.slots.count < 2:
+            self.record.end(task.serial, REJECTED, "several frames in a message", f"{count}; give --slots=2")
+            self.ended(task)
+            return
+        self._several.append(Several(task, count, 0, self.record.arrival(task.serial)))
+        self.expand()
+
+    def expand(self) -> None:
+        """Give tasks for further frames of messages with several, as far as there are slots."""
+        while self._several and (slot := self.slots.take()) is not None:
+            message = self._several[0]
+            number = message.n_given
+            serial = message.task.serial if number == 0 else self.record.accounts.receive()
+            event = f"//{serial}"
+            self._begin(
+                message.task._replace(serial=serial, slot=slot, event=event, number=number), message.arrival
+            )
+            message.n_given += 1
+            if message.n_given == message.count:
+                self._several.popleft()
+                self.ended(message.task)
+
+    def ended(self, task: Task) -> None:
+        """Give the slots back that were this frame's, and nobody else's."""
+        for slot in task.slots:
+            self._release(slot)
+
+    def _release(self, slot: int) -> None:
+        self._users[slot] -= 1
+        if not self._users[slot]:
+            del self._users[slot]
+            self.slots.give_back(slot)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every frame of every message has a task."""
+        return not self._several

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What main tells a worker about a message: where its parts lie, and which frame of it is meant.
+
+A frame's chunk goes into a slot of its own.  The message lies there too, unless it holds several frames: then
+those after the first step share the slot in which it came.  The message that began a series lies in a third.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gpuidx.flow.slots import Slots
+from gpuidx.model import Message
+
+ALIGNMENT = 16
+"""Bytes; of each part of a message in its slot."""
+
+SEVERAL = "several"
+"""A worker's answer to a message with more than one frame, with their number; nothing was done yet."""
+
+ONLY = -1
+"""As number of the frame: the message has not been looked into, and may have more than one."""
+
+
+class Task(NamedTuple):
+    """A frame to be done.
+
+    Attributes
+    ----------
+    serial
+        Number of the frame.
+    slot
+        For the text of its chunk.
+    filename, event
+        As the stream names the frame.
+    number
+        Of the frame in its message, or `ONLY`.
+    holder, sizes
+        Slot that the message lies in, and bytes of each of its parts; none for a frame in a file.
+    series, series_slot, series_sizes
+        Which series the frame belongs to, 0 for none, and where the message lies that began it.
+    """
+
+    serial: int
+    slot: int
+    filename: str
+    event: str
+    number: int
+    holder: int
+    sizes: tuple[int, ...]
+    series: int = 0
+    series_slot: int = 0
+    series_sizes: tuple[int, ...] = ()
+
+    @property
+    def slots(self) -> set[int]:
+        """All slots that must stay as they are until the frame has ended."""
+        return {self.slot, self.holder} | ({self.series_slot} if self.series else set())
+
+
+def offsets(sizes: Sequence[int]) -> list[int]:
+    """Where parts of these sizes begin in a slot, and as the last where they end."""
+    begins = [0]
+    for size in sizes:
+        begins.append(-(-(begins[-1] + size) // ALIGNMENT) * ALIGNMENT)
+    if sizes:
+        begins[-1] = begins[-2] + sizes[-1]
+    return begins
+
+
+def parts_in(place: memoryview, sizes: Sequence[int]) -> tuple[memoryview, ...]:
+    """The parts of a message in its slot."""
+    return tuple(place[begin : begin + size] for begin, size in zip(offsets(sizes), sizes, strict=False))
+
+
+class Messages:
+    """The messages that tasks name, in a worker.
+
+    Parameters
+    ----------
+    slots
+        Shared with main.
+    """
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._series = 0
+        self._start: tuple[memoryview, ...] = ()
+
+    def get(self, task: Task) -> Message:
+        """The message of a task; `Message.series` is the same object for all frames of a series."""
+        if task.series != self._series:
+            self._series = task.series
+            self._start = parts_in(self._slots[task.series_slot], task.series_sizes)
+        parts = parts_in(self._slots[task.holder], task.sizes)
+        return Message(
+            serial=task.serial,
+            filename=task.filename,
+            event=task.event,
+            number=max(task.number, 0),
+            data=parts[-1] if parts else memoryview(b""),
+            parts=parts if len(parts) > 1 else (),
+            series=self._start,
+        )
+
+    @staticmethod
+    def bytes_in_slot(task: Task) -> int:
+        """How much of the frame's own slot its message takes."""
+        return offsets(task.sizes)[-1] if task.holder == task.slot else 0

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a source that is made up to tasks: series, messages with several frames, and no slot lost."""
+
+from collections import deque
+
+import numpy as np
+import pytest
+
+from gpuidx.flow.accounts import BLANK, DROPPED, REJECTED
+from gpuidx.flow.slots import Slots
+from gpuidx.intake import Intake
+from gpuidx.record import Answered, Record
+from gpuidx.sources.contract import END, FRAME, START, Taken
+from gpuidx.tasks import ONLY, Messages
+
+SIZE = 4096
+
+
+class Source:
+    """Gives what a script says: (role, the bytes of each part)."""
+
+    def __init__(self, script, drops=False):
+        self.script, self.drops = deque(script), drops
+
+    def ready(self):
+        return bool(self.script)
+
+    def take(self, slot):
+        role, *parts = self.script.popleft()
+        if role == "too large":
+            return Taken((), "ZMQdata", "", rejected=("too large", "made up"))
+        at = 0
+        for part in parts:
+            slot[at : at + len(part)] = part
+            at = -(-(at + len(part)) // 16) * 16
+        return Taken(tuple(map(len, parts)), "ZMQdata", "", role=role)
+
+    def drop(self):
+        if self.drops:
+            self.script.popleft()
+        return self.drops
+
+
+class Driver:
+    def __init__(self, options, script, count=8, reserve=2, drops=False):
+        self.slots, self.record, self.tasks = Slots(count, SIZE), Record(options), deque()
+        self.source = Source(script, drops)
+        self.intake = Intake(self.source, self.slots, self.record, self.tasks.append, SIZE, reserve)
+        self.messages = Messages(self.slots)
+        self.seen = []
+
+    def turn(self):
+        self.intake.expand()
+        self.intake.receive(100)
+
+    def work(self, counts=None):
+        """Do one task as a worker would; *counts*: frames by the first byte of the message."""
+        task = self.tasks.popleft()
+        message = self.messages.get(task)
+        n = (counts or {}).get(bytes(message.data[:1]), 1)
+        if task.number == ONLY and n != 1:
+            self.intake.several(task, n)
+            return
+        start = tuple(map(bytes, message.series))
+        self.seen.append((bytes(message.data), message.number, start))
+        self.slots[task.slot][:5] = b"chunk"
+        self.record.finish(task.serial, self.slots[task.slot], Answered(BLANK, "", "", 0, 0, 0, 0, []))
+        self.intake.ended(task)
+
+    def finish(self, counts=None):
+        self.turn()
+        while self.tasks:
+            self.work(counts)
+            self.turn()
+
+
+@pytest.fixture
+def drive(tmp_path):
+    from backends.ways import all_options
+
+    from gpuidx.options import PeakOptions
+
+    made = []
+
+    def make(script, **more):
+        made.append(Driver(all_options(PeakOptions(peaks="peakfinder8")), script, **more))
+        return made[-1]
+
+    yield make
+    for driver in made:
+        driver.slots.close()
+
+
+def frames(*datas):
+    return [(FRAME, data) for data in datas]
+
+
+def test_each_frame_is_a_task_and_each_slot_comes_back(drive):
+    d = drive(frames(*(bytes([65 + i]) * 20 for i in range(20))))
+    d.finish()
+    assert [data[:1] for data, _, _ in d.seen] == [bytes([65 + i]) for i in range(20)]
+    assert d.slots.n_free == d.slots.count
+    assert (d.record.accounts.received, d.record.accounts.processed) == (20, 20)
+
+
+def test_frames_have_the_start_of_their_series(drive):
+    d = drive([
+        *frames(b"a" * 20), (START, b"first", b"mask"), *frames(b"b" * 20, b"c" * 20), (END, b"end"),
+        (START, b"second"), *frames(b"d" * 20),
+    ])  # fmt: skip
+    d.finish()
+    assert [(data[:1], start) for data, _, start in d.seen] == [
+        (b"a", ()), (b"b", (b"first", b"mask")), (b"c", (b"first", b"mask")), (b"d", (b"second",))
+    ]  # fmt: skip
+    assert d.record.accounts.received == 4
+    assert d.slots.n_free == d.slots.count - 1  # the start is kept for what follows
+
+
+def test_the_start_of_a_series_stays_until_its_last_frame_has_ended(drive):
+    d = drive([(START, b"first"), *frames(b"a" * 20), (START, b"second"), *frames(b"b" * 20)])
+    d.turn()
+    assert d.slots.n_free == d.slots.count - 4
+    d.work()
+    assert d.slots.n_free == d.slots.count - 2
+    d.work()
+    assert [start for _, _, start in d.seen] == [(b"first",), (b"second",)]
+
+
+def test_frames_of_a_series_share_its_start(drive):
+    d = drive([(START, b"first"), *frames(b"a" * 20, b"b" * 20), (START, b"first"), *frames(b"c" * 20)])
+    d.turn()
+    one, same, other = (d.messages.get(task).series for task in d.tasks)
+    assert one is same
+    assert one is not other
+
+
+@pytest.mark.parametrize("count", [4, 8])
+def test_a_message_with_several_frames_is_done_frame_by_frame(drive, count):
+    d = drive(frames(*(bytes([65 + i]) * 20 for i in range(12))), count=count)
+    d.finish(counts={b"A": 7, b"C": 3, b"D": 2})
+    done = sorted((data[:1], number) for data, number, _ in d.seen)
+    several = {b"A": 7, b"C": 3, b"D": 2}
+    every = [bytes([65 + i]) for i in range(12)]
+    assert done == [(name, number) for name in every for number in range(several.get(name, 1))]
+    assert d.slots.n_free == d.slots.count
+    accounts = d.record.accounts
+    assert accounts.received == accounts.processed == 12 + 6 + 2 + 1
+    assert accounts.in_flight == 0
+
+
+def test_many_messages_with_several_frames_cannot_block_each_other(drive):
+    d = drive(frames(*([b"A" * 20] * 30)), count=3, reserve=1)
+    d.finish(counts={b"A": 5})
+    assert len(d.seen) == 150
+    assert d.slots.n_free == d.slots.count
+
+
+def test_with_a_single_slot_several_frames_are_refused_clearly(drive):
+    d = drive(frames(b"A" * 20, b"B" * 20), count=1, reserve=0)
+    d.finish(counts={b"A": 5})
+    assert [data[:1] for data, _, _ in d.seen] == [b"B"]
+    assert d.record.accounts.reasons(REJECTED) == {"several frames in a message": 1}
+
+
+def test_without_a_free_slot_messages_wait_or_are_dropped_and_counted(drive):
+    d = drive(frames(*([b"A" * 20] * 9)), count=4, reserve=1)
+    d.turn()
+    assert (len(d.tasks), len(d.source.script)) == (3, 6)
+    d = drive(frames(*([b"A" * 20] * 9)), count=4, reserve=1, drops=True)
+    d.turn()
+    assert (len(d.tasks), len(d.source.script)) == (3, 0)
+    assert d.record.accounts.reasons(DROPPED) == {"no free slot": 6}
+
+
+def test_a_message_that_the_source_refuses_is_counted_and_its_slot_is_free(drive):
+    d = drive([("too large",), *frames(b"a" * 20)])
+    d.finish()
+    assert d.record.accounts.reasons(REJECTED) == {"too large": 1}
+    assert d.slots.n_free == d.slots.count
+
+
+def test_text_of_a_frame_never_overwrites_a_message_that_others_need(drive):
+    data = bytes(np.arange(100, dtype=np.uint8))
+    d = drive(frames(data))
+    d.finish(counts={data[:1]: 4})
+    assert [seen[0] for seen in d.seen] == [data] * 4
