@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""LCLStreamer's "Simplon" serializer: a letter, then a CBOR map that is much like DECTRIS'.
+
+``m`` stands before images and ``c`` before the start and stop of a run.  An image says the type of its pixels
+but not its shape, which the start message has; without that the geometry's own is taken.  Its pixels are
+blocks of bitshuffle and LZ4 without the head of HDF5.  What its other serializer sends are HDF5 files.
+"""
+
+import math
+import re
+import struct
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from gpuidx.errors import Rejected
+from gpuidx.formats import cbor
+from gpuidx.formats.cbor import Entries
+from gpuidx.formats.chunks import LZ4_RATIO, MOST_BYTES, unpack
+from gpuidx.formats.dectris_v1 import TYPES
+from gpuidx.formats.frame import DTYPE_OF, Buffers, slab
+from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.named_values import header_value
+from gpuidx.formats.no_data import NoData
+from gpuidx.formats.planes import plane, plane_shape, shape_of
+from gpuidx.formats.starts import SENT_ALONG, Start, Starts
+from gpuidx.geometry import Geometry
+from gpuidx.geometry.masks import Masks
+from gpuidx.model import Frame, Message
+from gpuidx.options import Options
+
+IMAGE, CONTROL = b"m", b"c"
+
+BLOCK = 4096
+"""Elements of a block."""
+
+MOST_DIGITS = 40
+"""Characters of a shape like ``32x512x1024``."""
+
+_BEGINS = re.compile(rb"[cm][\xa1-\xbb\xbf]")
+_TYPE = re.compile(rb"dtype[\x60-\x77](start|image|stop)")
+
+
+def begins(parts: Sequence[memoryview]) -> bool:
+    """Whether a message can be of this format, by its first bytes."""
+    first = bytes(parts[-1][:256]) if parts else b""
+    return _BEGINS.match(first) is not None and _TYPE.search(first) is not None
+
+
+class LclstreamerDecoder:
+    """Decodes the messages of one run; parameters as `gpuidx.formats.messages.MsgPackDecoder`."""
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        options: Options,
+        headers: HeaderLookup,
+        masks: Masks | None,
+        buffers: Buffers,
+        notes: Counter[str],
+    ) -> None:
+        self.geometry, self.headers, self.buffers, self.notes = geometry, headers, buffers, notes
+        self.with_image, self.wants_peaks = options.image_data, options.peaks in SENT_ALONG
+        self._no_data = NoData(masks, buffers, notes)
+        self._starts = Starts(self._read_start, notes)
+
+    def decode(self, message: Message) -> Frame:
+        """The frame of a message.
+
+        Raises
+        ------
+        Rejected
+            If it is none, or anything that is needed is missing, malformed or absurd.
+        """
+        letter = bytes(message.data[:1])
+        if letter != IMAGE:
+            raise Rejected("not an image", f"the message begins with {letter!r}; images with {IMAGE!r}")
+        fields = Entries(message.data[1:], "the message", self.notes)
+        if fields.get("type") != "image":
+            raise Rejected("not an image", f"the message is of type {fields.get('type')!r:.40}")
+        if self.wants_peaks:
+            raise Rejected("bad peak list", "messages of this serializer have no peak lists")
+        start = self._starts.of(message, {"run": fields["run"]} if "run" in fields else {})
+        maps = (fields, *start.values)
+        values = self.headers.read(lambda name: header_value(maps, name))
+        return Frame(
+            serial=message.serial,
+            filename=message.filename,
+            event=message.event,
+            image=self._image(fields, start) if self.with_image else None,
+            wavelength=values.wavelength,
+            photon_energy=values.photon_energy,
+            detector=values.detector,
+            headers=values.headers,
+        )
+
+    def _image(self, fields: Entries, start: Start) -> NDArray[Any]:
+        data = cbor.binary(fields.get_item("compressed_data"))
+        name = fields.get("dtype")
+        if data is None:
+            raise Rejected("wrong type", "'compressed_data' is no byte string")
+        if not isinstance(name, str) or name not in TYPES:
+            raise Rejected("unknown pixel type", f"'dtype' is {name!r:.40}; expected for instance 'float64'")
+        letters = TYPES[name]
+        dtype = DTYPE_OF["|" + letters if letters[1:] == "1" else "<" + letters]
+        shape = _shape(start.values)
+        if shape is None:
+            shape = shape_of(self.geometry.arrays)
+            self.notes["images of a shape that no start message told"] += 1
+        for place in self.geometry.arrays:
+            plane_shape(shape, place, "the image")
+        size = math.prod(shape) * dtype.itemsize
+        if size > min(MOST_BYTES, LZ4_RATIO * (len(data) + 1)):
+            raise Rejected("damaged image", f"{len(data)} bytes cannot make {shape} pixels of type {name}")
+        framed = b"".join((struct.pack(">QI", size, BLOCK * dtype.itemsize), data))
+        pixels = unpack(memoryview(framed), "bslz4", dtype, shape)
+        arrays = [(place, plane(pixels, place, "the image")) for place in self.geometry.arrays]
+        image = slab(arrays, self.geometry.slab_shape, self.buffers)
+        return self._no_data.taken_out(image, None)
+
+    def _read_start(self, parts: Sequence[memoryview]) -> Start:
+        if bytes(parts[-1][:1]) != CONTROL:
+            raise Rejected("not a start message", "it is none of LCLStreamer's")
+        fields = Entries(parts[-1][1:], "the start message", self.notes)
+        if fields.get("type") != "start":
+            raise Rejected("not a start message", "its type is another one")
+        return Start((fields,), {"run": fields["run_number"]} if "run_number" in fields else {})
+
+
+def _shape(start: Sequence[Mapping[str, Any]]) -> tuple[int, ...] | None:
+    """The shape that a start message tells, like ``32x512x1024``."""
+    text = next((one["shape"] for one in start if "shape" in one), None)
+    if not isinstance(text, str) or len(text) > MOST_DIGITS or not re.fullmatch(r"[0-9]+(x[0-9]+)*", text):
+        return None
+    return tuple(map(int, text.split("x")))

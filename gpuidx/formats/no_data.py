@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pixels without a measured value: those that carry the sender's mark, and those of the series' pixel mask.
+
+Kernels leave a pixel out by its value, if the geometry's flags say so (`Masks.rules`), or if it is NaN.  So
+where there is a flagged value, bad pixels are given it, in place; else the image becomes f4 with NaN, which
+costs a pass over it.
+"""
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuidx.formats.frame import Buffers, without_bad
+from gpuidx.geometry.masks import Masks, ValueRules
+
+
+def unused_value(dtype: np.dtype[Any]) -> int | None:
+    """What detectors send for a pixel without a value: the largest unsigned, the smallest signed integer."""
+    if dtype.kind == "u":
+        return int(np.iinfo(dtype).max)
+    return int(np.iinfo(dtype).min) if dtype.kind == "i" else None
+
+
+def is_flagged(value: float, rules: ValueRules) -> bool:
+    """Whether kernels leave out a pixel of this value, which they read as float32."""
+    read = np.float32(value)
+    return bool(
+        read < np.float32(rules.lessthan)
+        or read > np.float32(rules.morethan)
+        or np.rint(read) == np.float32(rules.equal)
+    )
+
+
+def flagged_value(dtype: np.dtype[Any], rules: ValueRules) -> int | None:
+    """A pixel value of an integer type that kernels leave out; None if there is none."""
+    if dtype.kind not in "ui":
+        return None
+    limits = np.iinfo(dtype)
+    equal = int(rules.equal) if math.isfinite(rules.equal) else 0
+    for value in (equal, int(limits.max), int(limits.min)):
+        if limits.min <= value <= limits.max and is_flagged(value, rules):
+            return value
+    return None
+
+
+class NoData:
+    """Takes pixels without a value out of images.
+
+    Parameters
+    ----------
+    masks
+        Its `rules` and `flagged`; None: all pixels are taken as they are.
+    buffers
+        For images that have to be converted.
+    notes
+        Counts these, with what the geometry could say to save it.
+    """
+
+    def __init__(self, masks: Masks | None, buffers: Buffers, notes: Counter[str]) -> None:
+        self.masks, self.buffers, self.notes = masks, buffers, notes
+
+    def taken_out(
+        self, image: NDArray[Any], unused: int | None, masked: NDArray[np.bool_] | None = None
+    ) -> NDArray[Any]:
+        """The image with its bad pixels flagged or NaN.
+
+        Parameters
+        ----------
+        image : (ss, fs)
+            A slab; its pixels may be changed.
+        unused
+            Value of pixels without one, as sent; None if there is none.
+        masked : (ss, fs)
+            Pixels that are bad in the whole series.
+        """
+        if self.masks is None:
+            return image
+        rules, bad = self.masks.rules, self.masks.flagged(image)
+        marked = image == unused if unused is not None and not is_flagged(unused, rules) else None
+        if marked is not None and not marked.any():
+            marked = None
+        mark = flagged_value(image.dtype, rules)
+        if mark is not None:
+            for some in (marked, masked):
+                if some is not None:
+                    np.putmask(image, some, mark)
+            return without_bad(image, bad, self.buffers)
+        for some in (marked, masked):
+            if some is not None:
+                bad = some if bad is None else bad | some
+        if bad is not None and image.dtype.kind != "f" and unused is not None:
+            self.notes[f"frames converted for their bad pixels; flag_equal = {unused} would save it"] += 1
+        return without_bad(image, bad, self.buffers)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decoders of detectors' own protocols, and messages for them as a source hands them over."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from formats.making import IMAGE
+
+from gpuidx.errors import Rejected
+from gpuidx.formats.frame import Buffers
+from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.geometry import parse_geometry
+from gpuidx.geometry.masks import Masks
+from gpuidx.model import Frame, Message
+from gpuidx.options import Options
+
+PANELS = """\
+res = 10000
+adu_per_photon = 1
+data = image
+{extra}
+p0/min_fs = 0
+p0/max_fs = 63
+p0/min_ss = 0
+p0/max_ss = 31
+p0/fs = x
+p0/ss = y
+p0/corner_x = -32
+p0/corner_y = -32
+p1/min_fs = 0
+p1/max_fs = 63
+p1/min_ss = 32
+p1/max_ss = 63
+p1/fs = x
+p1/ss = y
+p1/corner_x = -32
+p1/corner_y = 0
+"""
+
+FIXED = "photon_energy = 9500\nclen = 0.05\n" + PANELS
+"""Needs nothing of a message but pixels."""
+
+COUNTS = IMAGE.astype("<u2")
+
+
+def making(kind: Any, text: str = FIXED, extra: str = "", masked: bool = False, **options: Any) -> Any:
+    """A decoder of the class *kind*; its counters of what was ignored are `notes`."""
+    geometry = parse_geometry(text.replace("{extra}", extra), "test.geom")
+    given = {"peaks": "peakfinder8", "zmq_input": ("tcp://h:1",), "zmq_subscribe": ("",)} | options
+    run = Options(geometry="test.geom", output="test.stream", indexing="none", **given)
+    notes: Counter[str] = Counter()
+    headers, buffers = HeaderLookup(geometry, run.copy_header, notes, run), Buffers(geometry.arrays)
+    decoder = kind(geometry, run, headers, Masks(geometry) if masked else None, buffers, notes)
+    decoder.notes = notes
+    return decoder
+
+
+def message(parts: Sequence[bytes], start: Sequence[bytes] = ()) -> Message:
+    """A message in memory that may be written to, as in a slot."""
+    views = tuple(memoryview(bytearray(part)) for part in parts)
+    series = tuple(memoryview(bytes(part)) for part in start)
+    return Message(
+        serial=7,
+        filename="ZMQdata",
+        event="//7",
+        data=views[-1],
+        parts=views if len(views) > 1 else (),
+        series=series,
+    )
+
+
+def decoded(decoder: Any, parts: Sequence[bytes], start: Sequence[bytes] = ()) -> Frame:
+    frame: Frame = decoder.decode(message(parts, start))
+    return frame
+
+
+def pixels(decoder: Any, parts: Sequence[bytes], start: Sequence[bytes] = ()) -> Any:
+    image = decoded(decoder, parts, start).image
+    assert image is not None
+    return image
+
+
+def why(decoder: Any, parts: Sequence[bytes], start: Sequence[bytes] = ()) -> tuple[str, str]:
+    """Why a message is rejected; anything but `Rejected` fails the test."""
+    with pytest.raises(Rejected) as caught:
+        decoded(decoder, parts, start)
+    assert "\n" not in caught.value.detail
+    return caught.value.reason, caught.value.detail
+
+
+def bad_at(*places: tuple[int, int], shape: tuple[int, int] = (64, 64)) -> Any:
+    """A pixel mask with the bit for dead pixels at (ss, fs) *places*."""
+    mask = np.zeros(shape, "<u4")
+    for place in places:
+        mask[place] = 2
+    return mask

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pixels without a value: flagged in place where the geometry has a flag, else NaN; kernels then agree."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from formats.making import GEOMETRY
+from numpy.testing import assert_array_equal
+
+from gpuidx.backends.values import float32_rules, is_bad
+from gpuidx.formats.frame import Buffers
+from gpuidx.formats.no_data import NoData, flagged_value, is_flagged, unused_value
+from gpuidx.geometry import parse_geometry
+from gpuidx.geometry.masks import Masks, ValueRules
+
+RULES = [
+    ValueRules(),
+    ValueRules(morethan=65534.0),
+    ValueRules(lessthan=-5.0),
+    ValueRules(equal=-1.0),
+    ValueRules(equal=65535.0),
+    ValueRules(equal=4294967295.0),
+    ValueRules(lessthan=-32764.0, morethan=30000.0, equal=77.0),
+]
+
+
+def taking(extra: str) -> NoData:
+    geometry = parse_geometry(GEOMETRY.replace("{extra}", extra), "test.geom")
+    return NoData(Masks(geometry), Buffers(), Counter())
+
+
+def image(dtype: str, **marked: int) -> Any:
+    made = np.full((64, 64), 10, dtype)
+    made[3, 4] = marked.get("at_3_4", 10)
+    return made
+
+
+@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "u4", "i4"])
+def test_flags_are_understood_as_kernels_understand_them(rules, dtype):
+    limits = np.iinfo(dtype)
+    for value in (limits.min, limits.max, limits.max - 1, 0, 77):
+        assert is_flagged(value, rules) == is_bad(np.float32(value), float32_rules(rules))
+    mark = flagged_value(np.dtype(dtype), rules)
+    if mark is not None:
+        assert is_bad(np.float32(np.array(mark, dtype)), float32_rules(rules))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("u1", 255), ("<u2", 65535), (">u4", 2**32 - 1), ("i2", -32768), ("f4", None)]
+)
+def test_the_unused_value_of_a_type(dtype, value):
+    assert unused_value(np.dtype(dtype)) == value
+
+
+def test_an_image_without_bad_pixels_is_left_alone():
+    sent = image("u2")
+    assert taking("").taken_out(sent, 65535) is sent
+
+
+def test_bad_pixels_become_nan_where_nothing_is_flagged():
+    found = taking("").taken_out(image("u2", at_3_4=65535), 65535)
+    assert_array_equal(np.argwhere(np.isnan(found)), [(3, 4)])
+
+
+def test_a_flagged_value_costs_nothing():
+    sent = image("u2", at_3_4=65535)
+    assert taking("flag_morethan = 65000").taken_out(sent, 65535) is sent
+    assert sent[3, 4] == 65535
+
+
+def test_masked_pixels_get_a_flagged_value_in_place():
+    masked = np.zeros((64, 64), bool)
+    masked[9, 9] = True
+    sent = image("i2", at_3_4=-32768)
+    found = taking("flag_equal = -7").taken_out(sent, -32768, masked)
+    assert found is sent
+    assert_array_equal(np.argwhere(found == -7), [(3, 4), (9, 9)])
+
+
+def test_flags_of_single_panels_are_heeded_too():
+    found = taking("p0/flag_equal = 10").taken_out(image("u2", at_3_4=65535), 65535)
+    assert np.isnan(found[:32]).all()
+    assert_array_equal(found[32:], 10)
+
+
+def test_a_value_that_the_type_cannot_have_is_no_matter():
+    sent = image("i2")
+    assert taking("").taken_out(sent, 2**63) is sent
+
+
+def test_floating_point_images_get_nan_in_place():
+    masked = np.zeros((64, 64), bool)
+    masked[9, 9] = True
+    sent = image("f4")
+    found = taking("flag_equal = -7").taken_out(sent, None, masked)
+    assert found is sent
+    assert_array_equal(np.argwhere(np.isnan(found)), [(9, 9)])
