@@ -52,9 +52,8 @@ def unpacked(
 def _bare_lz4(data: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     size = math.prod(shape) * dtype.itemsize
     fits = size // LZ4_RATIO <= len(data) <= size + size // 255 + 16
-    if (
-        not fits or len(data) == size or size > MOST_BYTES
-    ):  # HDF5's framing takes that length as not compressed
+    # A block as long as its pixels would pass for pixels that are not compressed, in HDF5's framing.
+    if not fits or len(data) == size or size > MOST_BYTES:
         raise Rejected("damaged image", f"lz4: {len(data)} bytes cannot make the {size} of {shape} {dtype}")
     framed = b"".join((struct.pack(">QII", size, size, len(data)), data))
     if len(data) < size:

@@ -10,19 +10,19 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.blobs import BARE_LZ4, unpacked
-from gpuidx.formats.frame import DTYPE_OF, Buffers, slab
+from gpuidx.formats.frame import DTYPE_OF, Buffers
 from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.formats.named_values import header_value
 from gpuidx.formats.no_data import NoData, unused_value
-from gpuidx.formats.planes import plane, plane_shape
-from gpuidx.formats.starts import SENT_ALONG, Start, Starts, masked_pixels
+from gpuidx.formats.one_image import OneImage
+from gpuidx.formats.starts import Start, Starts, masked_pixels
 from gpuidx.geometry import DataArray, Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message
@@ -59,9 +59,8 @@ class DectrisV1Decoder:
         buffers: Buffers,
         notes: Counter[str],
     ) -> None:
-        self.geometry, self.headers, self.buffers = geometry, headers, buffers
-        self.with_image, self.with_masks = options.image_data, options.mask_data and masks is not None
-        self.wants_peaks = options.peaks in SENT_ALONG
+        self.geometry, self.with_masks = geometry, options.mask_data and masks is not None
+        self._frames = OneImage(geometry, options, headers, masks, buffers)
         self._no_data = NoData(masks, buffers, notes)
         self._starts = Starts(self._read_start, notes)
 
@@ -84,29 +83,13 @@ class DectrisV1Decoder:
         times = json_map(parts[3], "part 4") if len(parts) > 3 else {}
         start = self._starts.of(message, _series(image))
         maps = (image, about, times, *_appendix(parts[4:5]), *start.values)
-        if self.wants_peaks:
-            raise Rejected("bad peak list", "messages of DECTRIS Stream have no peak lists")
-        values = self.headers.read(lambda name: header_value(maps, name))
-        return Frame(
-            serial=message.serial,
-            filename=message.filename,
-            event=message.event,
-            image=self._image(about, parts[2], start) if self.with_image else None,
-            wavelength=values.wavelength,
-            photon_energy=values.photon_energy,
-            detector=values.detector,
-            headers=values.headers,
+        layout = _layout(about, "part 2")
+        return self._frames.frame(
+            message,
+            lambda name: header_value(maps, name),
+            lambda: unpacked(parts[2], *layout, self._frames.checked(_shape(about, "part 2"))),
+            lambda image: self._no_data.taken_out(image, unused_value(layout.dtype), start.masked),
         )
-
-    def _image(self, about: dict[str, Any], data: memoryview, start: Start) -> NDArray[Any]:
-        dtype, compression, element = _layout(about, "part 2")
-        shape = _shape(about, "part 2")
-        for place in self.geometry.arrays:
-            plane_shape(shape, place, "the image")
-        pixels = unpacked(data, compression, element, dtype, shape)
-        arrays = [(place, plane(pixels, place, "the image")) for place in self.geometry.arrays]
-        image = slab(arrays, self.geometry.slab_shape, self.buffers)
-        return self._no_data.taken_out(image, unused_value(dtype), start.masked)
 
     def _read_start(self, parts: Sequence[memoryview]) -> Start:
         """A header: its configuration, and its pixel mask if it was sent along (``header_detail`` all)."""
@@ -127,11 +110,9 @@ class DectrisV1Decoder:
         return Start((configuration, first, *appendix), _series(first), None, masked)
 
     def _mask(self, about: dict[str, Any], data: memoryview) -> NDArray[np.bool_] | None:
-        name, shape = "the pixel mask", _shape(about, "the pixel mask")
-        dtype, compression, element = _layout({"type": "uint32"} | about, name)
-        for place in self.geometry.arrays:
-            plane_shape(shape, place, name)
-        mask = unpacked(data, compression, element, dtype, shape)
+        name = "the pixel mask"
+        layout, shape = _layout({"type": "uint32"} | about, name), self._frames.checked(_shape(about, name))
+        mask = unpacked(data, *layout, shape)
 
         def mask_of(place: DataArray) -> tuple[NDArray[Any], str]:
             return mask, name
@@ -184,8 +165,15 @@ def _shape(about: dict[str, Any], name: str) -> tuple[int, int]:
     return shape[1], shape[0]
 
 
-def _layout(about: dict[str, Any], name: str) -> tuple[np.dtype[Any], str, int]:
-    """dtype, compression as in `unpacked`, and bytes of the elements whose bits are shuffled."""
+class Layout(NamedTuple):
+    """How pixels lie in a blob; as in `blobs.unpacked`."""
+
+    compression: str
+    element: int
+    dtype: np.dtype[Any]
+
+
+def _layout(about: dict[str, Any], name: str) -> Layout:
     letters = TYPES.get(str(about.get("type")))
     if letters is None:
         raise Rejected("unknown pixel type", f"{name} says type {about.get('type')!r:.40}; expected 'uint16'")
@@ -198,4 +186,4 @@ def _layout(about: dict[str, Any], name: str) -> tuple[np.dtype[Any], str, int]:
     bits, lz4, order = matched.groups()
     dtype = DTYPE_OF["|" + letters if letters[1:] == "1" else (order or "<") + letters]
     compression = "bslz4" if bits else BARE_LZ4 if lz4 else "none"
-    return dtype, compression, int(bits) // 8 if bits else dtype.itemsize
+    return Layout(compression, int(bits) // 8 if bits else dtype.itemsize, dtype)

@@ -22,8 +22,9 @@ from gpuidx.formats.frame import Buffers, slab
 from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.formats.named_values import header_value
 from gpuidx.formats.no_data import NoData, unused_value
+from gpuidx.formats.one_image import PEAKS_SENT
 from gpuidx.formats.planes import plane, plane_shape
-from gpuidx.formats.starts import SENT_ALONG, Start, Starts, masked_pixels
+from gpuidx.formats.starts import Start, Starts, masked_pixels
 from gpuidx.geometry import DataArray, Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message, PeakList
@@ -53,7 +54,7 @@ class DectrisV2Decoder:
     ) -> None:
         self.geometry, self.headers, self.buffers, self.notes = geometry, headers, buffers, notes
         self.with_image, self.with_masks = options.image_data, options.mask_data and masks is not None
-        self.wants_peaks, self.half_pixel_shift = options.peaks in SENT_ALONG, options.half_pixel_shift
+        self.wants_peaks, self.half_pixel_shift = options.peaks in PEAKS_SENT, options.half_pixel_shift
         self._no_data = NoData(masks, buffers, notes)
         self._starts = Starts(self._read_start, notes)
 
@@ -85,7 +86,7 @@ class DectrisV2Decoder:
         )
 
     def _peaks(self, fields: Entries) -> PeakList:
-        raise Rejected("bad peak list", "messages of DECTRIS Stream have no peak lists")
+        raise Rejected("no peak list", "this format has none; give --peaks=peakfinder8")
 
     def _image(self, fields: Entries, start: Start) -> NDArray[Any]:
         channels = Entries(fields.get_item("data"), "'data'", self.notes)

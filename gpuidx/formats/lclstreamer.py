@@ -20,12 +20,12 @@ from gpuidx.formats import cbor
 from gpuidx.formats.cbor import Entries
 from gpuidx.formats.chunks import LZ4_RATIO, MOST_BYTES, unpack
 from gpuidx.formats.dectris_v1 import TYPES
-from gpuidx.formats.frame import DTYPE_OF, Buffers, slab
+from gpuidx.formats.frame import DTYPE_OF, Buffers
 from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.formats.named_values import header_value
-from gpuidx.formats.no_data import NoData
-from gpuidx.formats.planes import plane, plane_shape, shape_of
-from gpuidx.formats.starts import SENT_ALONG, Start, Starts
+from gpuidx.formats.one_image import OneImage
+from gpuidx.formats.planes import shape_of
+from gpuidx.formats.starts import Start, Starts
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message
@@ -61,9 +61,8 @@ class LclstreamerDecoder:
         buffers: Buffers,
         notes: Counter[str],
     ) -> None:
-        self.geometry, self.headers, self.buffers, self.notes = geometry, headers, buffers, notes
-        self.with_image, self.wants_peaks = options.image_data, options.peaks in SENT_ALONG
-        self._no_data = NoData(masks, buffers, notes)
+        self.geometry, self.notes = geometry, notes
+        self._frames = OneImage(geometry, options, headers, masks, buffers)
         self._starts = Starts(self._read_start, notes)
 
     def decode(self, message: Message) -> Frame:
@@ -80,20 +79,12 @@ class LclstreamerDecoder:
         fields = Entries(message.data[1:], "the message", self.notes)
         if fields.get("type") != "image":
             raise Rejected("not an image", f"the message is of type {fields.get('type')!r:.40}")
-        if self.wants_peaks:
-            raise Rejected("bad peak list", "messages of this serializer have no peak lists")
         start = self._starts.of(message, {"run": fields["run"]} if "run" in fields else {})
         maps = (fields, *start.values)
-        values = self.headers.read(lambda name: header_value(maps, name))
-        return Frame(
-            serial=message.serial,
-            filename=message.filename,
-            event=message.event,
-            image=self._image(fields, start) if self.with_image else None,
-            wavelength=values.wavelength,
-            photon_energy=values.photon_energy,
-            detector=values.detector,
-            headers=values.headers,
+        return self._frames.frame(
+            message,
+            lambda name: header_value(maps, name),
+            lambda: self._image(fields, start),
         )
 
     def _image(self, fields: Entries, start: Start) -> NDArray[Any]:
@@ -109,16 +100,12 @@ class LclstreamerDecoder:
         if shape is None:
             shape = shape_of(self.geometry.arrays)
             self.notes["images of a shape that no start message told"] += 1
-        for place in self.geometry.arrays:
-            plane_shape(shape, place, "the image")
+        shape = self._frames.checked(shape)
         size = math.prod(shape) * dtype.itemsize
         if size > min(MOST_BYTES, LZ4_RATIO * (len(data) + 1)):
             raise Rejected("damaged image", f"{len(data)} bytes cannot make {shape} pixels of type {name}")
         framed = b"".join((struct.pack(">QI", size, BLOCK * dtype.itemsize), data))
-        pixels = unpack(memoryview(framed), "bslz4", dtype, shape)
-        arrays = [(place, plane(pixels, place, "the image")) for place in self.geometry.arrays]
-        image = slab(arrays, self.geometry.slab_shape, self.buffers)
-        return self._no_data.taken_out(image, None)
+        return unpack(memoryview(framed), "bslz4", dtype, shape)
 
     def _read_start(self, parts: Sequence[memoryview]) -> Start:
         if bytes(parts[-1][:1]) != CONTROL:

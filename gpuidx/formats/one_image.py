@@ -68,7 +68,13 @@ class OneImage:
             plane_shape(shape, place, NAME)
         return tuple(shape)
 
-    def frame(self, message: Message, value_of: ReadValue, image_of: Callable[[], NDArray[Any]]) -> Frame:
+    def frame(
+        self,
+        message: Message,
+        value_of: ReadValue,
+        image_of: Callable[[], NDArray[Any]],
+        without_bad: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+    ) -> Frame:
         """The frame of a message.
 
         Parameters
@@ -79,6 +85,8 @@ class OneImage:
             Gives header values.
         image_of
             Gives the pixels, called if they are needed, after the header values were found good.
+        without_bad
+            Takes bad pixels out of the slab, those of the geometry's flags too; None: only these are known.
 
         Raises
         ------
@@ -94,15 +102,17 @@ class OneImage:
             serial=message.serial,
             filename=message.filename,
             event=message.event,
-            image=self._slab(image_of()) if self.with_image else None,
+            image=self._slab(image_of(), without_bad or self._without_flagged) if self.with_image else None,
             wavelength=values.wavelength,
             photon_energy=values.photon_energy,
             detector=values.detector,
             headers=values.headers,
         )
 
-    def _slab(self, image: NDArray[Any]) -> NDArray[Any]:
+    def _slab(self, image: NDArray[Any], without_bad: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
         arrays = [(place, plane(image, place, NAME)) for place in self.geometry.arrays]
-        whole = slab(arrays, self.geometry.slab_shape, self.buffers)
+        return without_bad(slab(arrays, self.geometry.slab_shape, self.buffers))
+
+    def _without_flagged(self, whole: NDArray[Any]) -> NDArray[Any]:
         bad = self.masks.flagged(whole) if self.masks is not None else None
         return without_bad(whole, bad, self.buffers)

@@ -21,10 +21,6 @@ VIRTUAL = 1 << 31
 """Bit of a pixel mask that says how a pixel got its value, not that it has none (NeXus, NXdetector)."""
 
 
-SENT_ALONG = ("msgpack", "hdf5", "cxi")
-"""Values of ``--peaks`` that mean the lists which come with the frames."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Start:
     """The start of a series, understood.

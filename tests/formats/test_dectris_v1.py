@@ -134,7 +134,7 @@ def test_frames_dimensions_of_a_files_geometry_do_no_harm():
 
 
 def test_there_are_no_peak_lists():
-    assert why(making(DectrisV1Decoder, peaks="msgpack"), v1_image(COUNTS))[0] == "bad peak list"
+    assert why(making(DectrisV1Decoder, peaks="msgpack"), v1_image(COUNTS))[0] == "no peak list"
 
 
 def changed(number: int, **values: object) -> list[bytes]:

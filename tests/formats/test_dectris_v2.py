@@ -203,7 +203,7 @@ def test_what_is_wrong_is_told(parts, reason):
 
 
 def test_there_are_no_peak_lists():
-    assert why(making(DectrisV2Decoder, peaks="msgpack"), v2_image(ONE))[0] == "bad peak list"
+    assert why(making(DectrisV2Decoder, peaks="msgpack"), v2_image(ONE))[0] == "no peak list"
 
 
 def test_it_begins_with_a_type():
