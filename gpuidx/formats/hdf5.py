@@ -131,7 +131,7 @@ class Hdf5Files:
             masks_key=(filename, parts),
         )
         try:
-            return self._reader.read(message, opened)
+            return self._reader.frame(message, self._reader.find(opened))
         except Rejected:
             raise
         except Exception as error:  # whatever HDF5 makes of a damaged file

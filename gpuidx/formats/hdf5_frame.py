@@ -9,7 +9,7 @@ calls ``%``.
 import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import h5py
@@ -20,11 +20,11 @@ from gpuidx.errors import Rejected
 from gpuidx.formats.frame import PIXEL_OF, Buffers, check_shape, slab, without_bad
 from gpuidx.formats.hdf5_masks import FrameMasks
 from gpuidx.formats.hdf5_peaks import METHODS, Hdf5Peaks
-from gpuidx.formats.hdf5_stored import Chosen, Place, Stored
-from gpuidx.formats.lookup import HeaderLookup, check_value
+from gpuidx.formats.hdf5_stored import Chosen, Located, Place, Stored
+from gpuidx.formats.lookup import FrameValues, HeaderLookup, check_value
 from gpuidx.geometry import DataArray, Geometry
 from gpuidx.geometry.masks import Masks
-from gpuidx.model import Frame, HeaderValue, Message
+from gpuidx.model import Frame, HeaderValue, Message, PeakList
 from gpuidx.options import Options
 
 LONGEST_VALUE = 1 << 16
@@ -131,6 +131,28 @@ class Opened:
         return ("%", *dims) if self.batch else dims
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a file says of a frame.
+
+    Attributes
+    ----------
+    values
+        Of the headers.
+    pixels
+        Where the arrays lie, not decompressed, or the slab; None without image.
+    masked : (ss, fs)
+        Bad pixels by masks in the file.
+    peaks
+        Sent along.
+    """
+
+    values: FrameValues
+    pixels: list[tuple[DataArray, Located]] | NDArray[Any] | None
+    masked: NDArray[np.bool_] | None
+    peaks: PeakList | None
+
+
 class FrameReader:
     """Reads frames of open files.
 
@@ -171,8 +193,8 @@ class FrameReader:
         has_masks = masks is not None and masks.has_masks_in_frames
         self._frame_masks = FrameMasks(masks, self.stored) if masks is not None and has_masks else None
 
-    def read(self, message: Message, opened: Opened) -> Frame:
-        """The frame of a file.
+    def find(self, opened: Opened) -> Found:
+        """All that an open file says of a frame; it may be closed then.
 
         Raises
         ------
@@ -183,24 +205,46 @@ class FrameReader:
         """
         self.stored.place = opened.place
         values = self.headers.read(lambda name: self._value(opened, name))
+        peaks = self.peaks.read(opened) if self.peaks is not None else None
+        pixels = self._pixels(opened) if self.with_image else None
+        masked = self._frame_masks.bad(opened) if self._frame_masks is not None and self.with_image else None
+        return Found(values, pixels, masked, peaks)
+
+    def frame(self, message: Message, found: Found) -> Frame:
+        """The frame of a message; its image lies there if it can.
+
+        Raises
+        ------
+        Rejected
+            If its pixels are damaged.
+        """
+        values, image = found.values, found.pixels
+        if isinstance(image, list):
+            arrays = [(array, self.stored.array(located)) for array, located in image]
+            image = slab(arrays, self.geometry.slab_shape, self.buffers)
+        if image is not None:
+            bad = self.masks.flagged(image) if self.masks is not None else None
+            if found.masked is not None:
+                bad = found.masked if bad is None else bad | found.masked
+            image = without_bad(image, bad, self.buffers)
         return Frame(
             serial=message.serial,
             filename=message.filename,
             event=message.event,
-            image=self._image(opened) if self.with_image else None,
+            image=image,
             wavelength=values.wavelength,
             photon_energy=values.photon_energy,
             detector=values.detector,
             headers=values.headers,
-            peaks=self.peaks.read(opened) if self.peaks is not None else None,
+            peaks=found.peaks,
         )
 
     def _value(self, opened: Opened, name: str) -> HeaderValue:
         """A header value: the only one there, or that of the frame."""
         found, index = opened.dataset(name), opened.index
-        path, shape = found.name, found.shape
-        if found.dtype.itemsize > LONGEST_VALUE:
-            raise Rejected("bad header value", f"'{path}' has values of {found.dtype.itemsize} bytes")
+        path, shape, dtype = fill_path(name, opened.parts), found.shape, found.dtype
+        if dtype.itemsize > LONGEST_VALUE:
+            raise Rejected("bad header value", f"'{path}' has values of {dtype.itemsize} bytes")
         if found.size == 1:
             index = (0,) * found.ndim
         elif not index or shape is None or shape[len(index) :] != (1,) * (found.ndim - len(index)):
@@ -208,43 +252,37 @@ class FrameReader:
         elif any(i >= extent for i, extent in zip(index, shape, strict=False)):
             raise Rejected("bad header value", f"'{path}' has shape {shape}, the frame is {index}")
         index += (0,) * (found.ndim - len(index))
-        value = self.stored.read(found, index) if found.dtype.kind in "uif" else found[index]
+        value = self.stored.read(found, index) if dtype.kind in "uif" else found[index]
         if isinstance(value, np.ndarray | np.generic):
             value = value.item()
         if isinstance(value, bytes):
             value = value.decode(errors="replace").rstrip("\0")
         return check_value(path, value)
 
-    def _image(self, opened: Opened) -> NDArray[Any]:
-        """All panels; the only array stays where it is if it fits."""
-        found: list[tuple[DataArray, Any, Chosen, NDArray[Any] | None]] = []
+    def _pixels(self, opened: Opened) -> list[tuple[DataArray, Located]] | NDArray[Any]:
+        """Where all arrays lie; the image, if they have to be put together."""
+        parts: list[tuple[DataArray, Any, Chosen, Located | None]] = []
         for array in self.geometry.arrays:
             data = opened.dataset(array.data)
-            chosen = select(replace(array, dims=opened.dims(array.dims)), data, opened.index)
-            found.append((array, data, chosen, self.stored.whole(data, chosen)))
-        shape, buffers = self.geometry.slab_shape, self.buffers
-        whole = [(array, part) for array, _, _, part in found if part is not None]
-        if len(whole) == len(found):
-            image = slab(whole, shape, buffers)
-        else:
-            names = {data.dtype.str[1:] for _, data, _, _ in found}
-            kinds = {name if name in buffers.types else PIXEL_OF[name] for name in names}
-            image = buffers.get(shape, kinds.pop() if len(kinds) == 1 else "f4")
-            for array, data, chosen, part in found:
-                target = image[array.row : array.row + array.shape[0], : array.shape[1]]
-                if part is None:
-                    self.stored.into(data, chosen, target)
-                    continue
+            chosen = select(array, opened.dims(array.dims), data, opened.index)
+            parts.append((array, data, chosen, self.stored.locate(data, chosen)))
+        whole = [(array, located) for array, _, _, located in parts if located is not None]
+        if len(whole) == len(parts):
+            return whole
+        names, types = {data.dtype.str[1:] for _, data, _, _ in parts}, self.buffers.types
+        kinds = {name if name in types else PIXEL_OF[name] for name in names}
+        image = self.buffers.get(self.geometry.slab_shape, kinds.pop() if len(kinds) == 1 else "f4")
+        for array, data, chosen, located in parts:
+            target = image[array.row : array.row + array.shape[0], : array.shape[1]]
+            if located is None:
+                self.stored.into(data, chosen, target)
+            else:
                 with np.errstate(over="ignore", invalid="ignore"):
-                    np.copyto(target, part, casting="unsafe")
-        bad = self.masks.flagged(image) if self.masks is not None else None
-        if self._frame_masks is not None:
-            beside = self._frame_masks.bad(opened)
-            bad = beside if bad is None else bad | beside
-        return without_bad(image, bad, buffers)
+                    np.copyto(target, self.stored.array(located), casting="unsafe")
+        return image
 
 
-def select(array: DataArray, data: Any, index: Sequence[int]) -> Chosen:
+def select(array: DataArray, dims: Sequence[str | int], data: Any, index: Sequence[int]) -> Chosen:
     """The part of a data set that is a frame's.
 
     Raises
@@ -252,15 +290,15 @@ def select(array: DataArray, data: Any, index: Sequence[int]) -> Chosen:
     Rejected
         If it holds no pixels, or not all that the geometry needs.
     """
-    path, shape = data.name, data.shape
-    if data.dtype.str[1:] not in PIXEL_OF or data.dtype.kind not in "uif":
-        raise Rejected("unknown pixel type", f"'{path}' has type {data.dtype}; expected integers or floats")
-    if shape is None or len(shape) != len(array.dims):
-        raise Rejected("wrong shape", f"'{path}' has shape {shape}; {wants(array.dims)}")
-    check_shape(path, [shape[array.dims.index(d)] for d in ("ss", "fs")], array.shape)
+    path, shape, dtype = array.data, data.shape, data.dtype
+    if dtype.str[1:] not in PIXEL_OF or dtype.kind not in "uif":
+        raise Rejected("unknown pixel type", f"'{path}' has type {dtype}; expected integers or floats")
+    if shape is None or len(shape) != len(dims):
+        raise Rejected("wrong shape", f"'{path}' has shape {shape}; {wants(dims)}")
+    check_shape(path, [shape[dims.index(d)] for d in ("ss", "fs")], array.shape)
     frame = iter(index)
     chosen: list[int | slice] = []
-    for dim, extent in zip(array.dims, shape, strict=True):
+    for dim, extent in zip(dims, shape, strict=True):
         if dim in ("ss", "fs"):
             chosen.append(slice(0, array.shape[dim == "fs"]))
             continue

@@ -104,7 +104,8 @@ class Hdf5Messages:
             if not 0 <= message.number < n_frame:
                 raise Rejected("bad event", f"frame {message.number} of a message with {n_frame}")
             index = tuple(int(i) for i in np.unravel_index(message.number, extents)) if extents else ()
-            return self._reader.read(message, replace(opened, index=index, batch=batch, n_frame=n_frame))
+            found = self._reader.find(replace(opened, index=index, batch=batch, n_frame=n_frame))
+        return self._reader.frame(message, found)
 
     def _extents(self, opened: Opened) -> tuple[tuple[int, ...], bool]:
         """Sizes of the dimensions that count frames, and whether that is one more than the geometry has."""
@@ -258,7 +259,7 @@ class _Contents:
             raise _leads_out(path, "has external storage")
         if plist.get_layout() == h5py.h5d.VIRTUAL:
             raise _leads_out(path, "is a virtual dataset")
-        return h5py.Dataset(opened)
+        return h5py.Dataset(opened, readonly=True)
 
 
 def _leads_out(path: str, how: str) -> Rejected:

@@ -9,7 +9,8 @@ HDF5's filter.  Other filters and types are left to HDF5, which must have hdf5pl
 import itertools
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import h5py
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.chunks import MOST_BYTES, unpack
+from gpuidx.formats.chunks import MOST_BYTES, Chunk, checked, decompressed
 
 GZIP, SHUFFLE, LZ4, BITSHUFFLE = 1, 2, 32004, 32008
 """Numbers of filters."""
@@ -41,7 +42,7 @@ class Place(Protocol):
     trusted: bool
     """Whether HDF5's own reading may be used with any filter."""
 
-    def contiguous(self, data: Any) -> memoryview | None:
+    def contiguous(self, data: Any, dtype: np.dtype[Any]) -> memoryview | None:
         """All bytes of a contiguous data set; None to let HDF5 read them."""
 
     def chunk(self, data: Any, corner: tuple[int, ...]) -> tuple[int, memoryview] | None:
@@ -53,7 +54,7 @@ class InFile:
 
     trusted = True
 
-    def contiguous(self, data: Any) -> memoryview | None:
+    def contiguous(self, data: Any, dtype: np.dtype[Any]) -> memoryview | None:
         """None: HDF5 reads straight into the slab."""
         return None
 
@@ -79,12 +80,10 @@ class InMessage:
     def __init__(self, message: memoryview) -> None:
         self.message = message
 
-    def contiguous(self, data: Any) -> memoryview | None:
+    def contiguous(self, data: Any, dtype: np.dtype[Any]) -> memoryview | None:
         """The bytes in the message; None for data that have no place there (compact, or never written)."""
         offset = data.id.get_offset()
-        return (
-            None if offset is None else self._part(data, offset, math.prod(data.shape) * data.dtype.itemsize)
-        )
+        return None if offset is None else self._part(data, offset, math.prod(data.shape) * dtype.itemsize)
 
     def chunk(self, data: Any, corner: tuple[int, ...]) -> tuple[int, memoryview] | None:
         """The bytes as `Place.chunk` gives them, a view into the message."""
@@ -110,6 +109,24 @@ class _Piece(NamedTuple):
     goal: tuple[slice, ...]
 
 
+class Located(NamedTuple):
+    """A part of a data set that lies in one piece, which has been found and checked, not decompressed.
+
+    Attributes
+    ----------
+    source
+        The bytes of the piece, or its values.
+    wanted
+        What of it is the part.
+    key
+        By which the decompressed piece is kept, since it holds more than this part; None if it is not.
+    """
+
+    source: Chunk | NDArray[Any]
+    wanted: Chosen
+    key: Hashable = None
+
+
 class _NotOursError(Exception):
     """The chunk is for HDF5 to read."""
 
@@ -125,34 +142,54 @@ class Stored:
 
     def __init__(self) -> None:
         self.place: Place = InFile()
-        self._key: object = None
+        self._key: Hashable = None
         self._chunk: NDArray[Any] | None = None
 
-    def whole(self, data: Any, chosen: Chosen) -> NDArray[Any] | None:
-        """A part that lies in one piece, perhaps in the message; None if it is to be put together, by `into`.
+    def locate(self, data: Any, chosen: Chosen) -> Located | None:
+        """A part that lies in one piece, checked; None if it is to be put together, by `into`.
 
         Raises
         ------
         Rejected
             If the bytes are damaged or lie outside the message.
         """
-        plist = data.id.get_create_plist()
-        if not _is_plain(data):
+        dtype = data.dtype
+        if not _is_plain(data, dtype):
             return None
-        if plist.get_layout() == h5py.h5d.CONTIGUOUS:
-            raw = self.place.contiguous(data)
-            if raw is None:
-                return None
-            array = np.frombuffer(raw, data.dtype).reshape(data.shape)
-            part: NDArray[Any] = array[chosen]
-            return part
+        raw = self.place.contiguous(data, dtype)
+        if raw is not None:
+            return Located(np.frombuffer(raw, dtype).reshape(data.shape), chosen)
+        plist = data.id.get_create_plist()
         pieces = _pieces(plist, chosen)
         if pieces is None or len(pieces) != 1:
             return None
         try:
-            return self._take(data, plist, pieces[0].corner)[pieces[0].wanted]
+            return self._locate(data, plist, pieces[0])
         except _NotOursError:
             return None
+
+    def array(self, located: Located) -> NDArray[Any]:
+        """The values of a part, perhaps in the message; the file may be closed by now.
+
+        Raises
+        ------
+        Rejected
+            If they are damaged.
+        """
+        source = located.source
+        if isinstance(source, Chunk):
+            source = decompressed(source) if located.key is None else self._kept(source, located.key)
+        part: NDArray[Any] = source[located.wanted]
+        return part
+
+    def _kept(self, chunk: Chunk, key: Hashable) -> NDArray[Any]:
+        """A chunk that frames to come may need again; read-only."""
+        if key != self._key or self._chunk is None:
+            self._key = self._chunk = None  # never two of them
+            self._chunk = decompressed(chunk)
+            self._chunk.setflags(write=False)
+            self._key = key
+        return self._chunk
 
     def into(self, data: Any, chosen: Chosen, target: NDArray[Any]) -> None:
         """Write a part of a data set into an array of its shape, converted to its type as C does.
@@ -163,10 +200,10 @@ class Stored:
             If the bytes are damaged, lie outside the message, or are not for HDF5 to read.
         """
         plist = data.id.get_create_plist()
-        pieces = _pieces(plist, chosen) if _is_plain(data) else None
+        pieces = _pieces(plist, chosen) if _is_plain(data, data.dtype) else None
         try:
             for piece in pieces or ():
-                part = self._take(data, plist, piece.corner)[piece.wanted]
+                part = self.array(self._locate(data, plist, piece))
                 with np.errstate(over="ignore", invalid="ignore"):
                     np.copyto(target[piece.goal], part, casting="unsafe")
         except _NotOursError:
@@ -175,35 +212,29 @@ class Stored:
             self._by_hdf5(data, plist, chosen, target)
 
     def read(self, data: Any, chosen: Chosen) -> NDArray[Any]:
-        """A part of a data set of numbers, perhaps read-only; parameters and errors as `whole` and `into`."""
-        found = self.whole(data, chosen)
-        if found is None:
-            found = np.empty([at.stop for at in chosen if isinstance(at, slice)], data.dtype)
-            self.into(data, chosen, found)
+        """A part of a data set of numbers, perhaps read-only; errors as of `into`."""
+        located = self.locate(data, chosen)
+        if located is not None:
+            return self.array(located)
+        found = np.empty([at.stop for at in chosen if isinstance(at, slice)], data.dtype)
+        self.into(data, chosen, found)
         return found
 
-    def _take(self, data: Any, plist: Any, corner: tuple[int, ...]) -> NDArray[Any]:
-        """The array of a chunk; kept, and read-only, if frames to come may need it again."""
+    def _locate(self, data: Any, plist: Any, piece: _Piece) -> Located:
+        """The bytes of a chunk, checked."""
         shape, dtype = plist.get_chunk(), data.dtype
-        filters = _filters(plist)
-        found = self.place.chunk(data, corner)
+        found = self.place.chunk(data, piece.corner)
         if found is None:
-            return np.broadcast_to(np.asarray(data.fillvalue, dtype), shape)
+            return Located(np.broadcast_to(np.asarray(data.fillvalue, dtype), shape), piece.wanted)
         mask, raw = found
-        compression = compression_of(
-            tuple(one for i, one in enumerate(filters) if not mask >> i & 1), dtype.itemsize
-        )
+        filters = tuple(one for i, one in enumerate(_filters(plist)) if not mask >> i & 1)
+        compression = compression_of(filters, dtype.itemsize)
         if compression is None or math.prod(shape) * dtype.itemsize > MOST_BYTES:
             raise _NotOursError
-        if compression == "none" or len(shape) < 3 or math.prod(shape[:-2]) == 1:
-            return unpack(raw, compression, dtype, shape)
-        key = (data.name, corner, compression, dtype, shape, len(raw), zlib.crc32(raw))
-        if key != self._key or self._chunk is None:
-            self._key = self._chunk = None  # never two of them
-            self._chunk = unpack(raw, compression, dtype, shape)
-            self._chunk.setflags(write=False)
-            self._key = key
-        return self._chunk
+        chunk = checked(raw, compression, dtype, shape)
+        if compression == "none" or math.prod(shape[:-2]) == 1:
+            return Located(chunk, piece.wanted)
+        return Located(chunk, piece.wanted, (data.name, piece.corner, filters, dtype, shape, zlib.crc32(raw)))
 
     def _by_hdf5(self, data: Any, plist: Any, chosen: Chosen, target: NDArray[Any]) -> None:
         """Read by HDF5, whose filters know what the others do not."""
@@ -237,12 +268,14 @@ def _filters(plist: Any) -> Filters:
     return tuple((number, tuple(values)) for number, _, values, _ in found)
 
 
-def _is_plain(data: Any) -> bool:
+def _is_plain(data: Any, dtype: np.dtype[Any]) -> bool:
     """Whether the stored bytes are numbers as NumPy has them: HDF5 also knows integers of 12 bits."""
-    if data.dtype.kind not in "uif":
-        return False
-    kind = data.id.get_type()
-    return bool(kind.equal(h5py.h5t.py_create(data.dtype)))
+    return dtype.kind in "uif" and bool(_plain_type(dtype).equal(data.id.get_type()))
+
+
+@lru_cache(maxsize=64)
+def _plain_type(dtype: np.dtype[Any]) -> Any:
+    return h5py.h5t.py_create(dtype)
 
 
 def _pieces(plist: Any, chosen: Chosen) -> list[_Piece] | None:
