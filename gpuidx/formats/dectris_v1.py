@@ -22,7 +22,7 @@ from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.formats.named_values import header_value
 from gpuidx.formats.no_data import NoData, unused_value
 from gpuidx.formats.one_image import OneImage
-from gpuidx.formats.starts import Start, Starts, masked_pixels
+from gpuidx.formats.starts import Start, Starts, masked_pixels, saturation
 from gpuidx.geometry import DataArray, Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message
@@ -88,7 +88,9 @@ class DectrisV1Decoder:
             message,
             lambda name: header_value(maps, name),
             lambda: unpacked(parts[2], *layout, self._frames.checked(_shape(about, "part 2"))),
-            lambda image: self._no_data.taken_out(image, unused_value(layout.dtype), start.masked),
+            lambda image: self._no_data.taken_out(
+                image, unused_value(layout.dtype), start.masked, start.greatest
+            ),
         )
 
     def _read_start(self, parts: Sequence[memoryview]) -> Start:
@@ -107,7 +109,9 @@ class DectrisV1Decoder:
                 continue
             appendix += about
             at += 1
-        return Start((configuration, first, *appendix), _series(first), None, masked)
+        return Start(
+            (configuration, first, *appendix), _series(first), None, saturation(configuration), masked
+        )
 
     def _mask(self, about: dict[str, Any], data: memoryview) -> NDArray[np.bool_] | None:
         name = "the pixel mask"

@@ -24,7 +24,7 @@ from gpuidx.formats.named_values import header_value
 from gpuidx.formats.no_data import NoData, unused_value
 from gpuidx.formats.one_image import PEAKS_SENT
 from gpuidx.formats.planes import plane, plane_shape
-from gpuidx.formats.starts import Start, Starts, masked_pixels
+from gpuidx.formats.starts import Start, Starts, masked_pixels, saturation
 from gpuidx.geometry import DataArray, Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message, PeakList
@@ -103,7 +103,7 @@ class DectrisV2Decoder:
         if unused is None:
             values = {unused_value(array.dtype) for array in found.values()}
             unused = values.pop() if len(values) == 1 else None
-        return self._no_data.taken_out(image, unused, start.masked)
+        return self._no_data.taken_out(image, unused, start.masked, start.greatest)
 
     def _channel(
         self, place: DataArray, channels: Mapping[str, Any], start: Sequence[Mapping[str, Any]]
@@ -128,7 +128,8 @@ class DectrisV2Decoder:
             raise Rejected("not a start message", "its type is another one")
         unused = fields.get("error_value")
         masked = self._mask(fields) if self.with_masks and "pixel_mask" in fields else None
-        return Start((fields,), series_of(fields), unused if type(unused) is int else None, masked)
+        unused = unused if type(unused) is int else None
+        return Start((fields,), series_of(fields), unused, saturation(fields), masked)
 
     def _mask(self, fields: Entries) -> NDArray[np.bool_] | None:
         item = fields.get_item("pixel_mask")

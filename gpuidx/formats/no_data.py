@@ -63,7 +63,11 @@ class NoData:
         self.masks, self.buffers, self.notes = masks, buffers, notes
 
     def taken_out(
-        self, image: NDArray[Any], unused: int | None, masked: NDArray[np.bool_] | None = None
+        self,
+        image: NDArray[Any],
+        unused: int | None,
+        masked: NDArray[np.bool_] | None = None,
+        greatest: int | None = None,
     ) -> NDArray[Any]:
         """The image with its bad pixels flagged or NaN.
 
@@ -75,13 +79,13 @@ class NoData:
             Value of pixels without one, as sent; None if there is none.
         masked : (ss, fs)
             Pixels that are bad in the whole series.
+        greatest
+            Valid value, as the sender says; None if it does not.
         """
         if self.masks is None:
             return image
         rules, bad = self.masks.rules, self.masks.flagged(image)
-        marked = image == unused if unused is not None and not is_flagged(unused, rules) else None
-        if marked is not None and not marked.any():
-            marked = None
+        marked = _marked(image, unused, greatest, rules)
         mark = flagged_value(image.dtype, rules)
         if mark is not None:
             for some in (marked, masked):
@@ -94,3 +98,19 @@ class NoData:
         if bad is not None and image.dtype.kind != "f" and unused is not None:
             self.notes[f"frames converted for their bad pixels; flag_equal = {unused} would save it"] += 1
         return without_bad(image, bad, self.buffers)
+
+
+def _marked(
+    image: NDArray[Any], unused: int | None, greatest: int | None, rules: ValueRules
+) -> NDArray[np.bool_] | None:
+    """Pixels whose value says that they are bad, those left out that kernels know; None if there are none."""
+    found: NDArray[np.bool_] | None = None
+    if greatest is not None and unused is not None and 0 <= unused - greatest <= 1:
+        greatest = None  # nothing but the unused value is above it
+    if greatest is not None and rules.morethan > greatest:
+        found = image > greatest
+    is_above = greatest is not None and unused is not None and unused > greatest
+    if unused is not None and not is_above and not is_flagged(unused, rules):
+        equal = image == unused
+        found = equal if found is None else found | equal
+    return found if found is not None and found.any() else None

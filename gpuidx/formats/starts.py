@@ -33,6 +33,8 @@ class Start:
         What tells the series from others, by key; empty if it does not say.
     unused
         Value of pixels without one, if the sender says.
+    greatest
+        Valid value of a pixel, if the sender says.
     masked : (ss, fs)
         Bad pixels of the slab by the sender's pixel mask; None without one.
     """
@@ -40,6 +42,7 @@ class Start:
     values: tuple[Mapping[str, Any], ...] = ()
     series: Mapping[str, Any] = field(default_factory=dict)
     unused: int | None = None
+    greatest: int | None = None
     masked: NDArray[np.bool_] | None = None
 
 
@@ -88,6 +91,12 @@ class Starts:
         except Rejected as rejected:
             self.notes[f"start messages that cannot be read: {rejected.reason}"] += 1
             return NO_START
+
+
+def saturation(values: Mapping[str, Any]) -> int | None:
+    """What a start message calls ``saturation_value``, above which no value is valid (as in NeXus)."""
+    value = values.get("saturation_value")
+    return value if type(value) is int and 0 < value < 1 << 64 else None
 
 
 def without_padding(part: memoryview) -> memoryview:

@@ -14,11 +14,17 @@ LONGEST_HEAD = 256
 """Bytes of the first part that are looked at."""
 
 _JSON = re.compile(rb'\s*\{.{0,200}?"htype"\s*:\s*"(dheader|dseries_end)-', re.DOTALL)
-_CBOR = re.compile(rb"c?(?:\xd9\xd9\xf7)?[\xa1-\xbb\xbf].{0,64}?dtype(?:(estart)|cend|dstop)", re.DOTALL)
+_CBOR = re.compile(
+    rb"c?(?:\xd9\xd9\xf7)?[\xa1-\xbb\xbf].{0,64}?dtype(?:(estart)|cend|dstop|kcalibration|hmetadata)",
+    re.DOTALL,
+)
 
 
 def role(head: bytes) -> str:
-    """Whether a message that begins so is a `FRAME`, or the `START` or `END` of a series."""
+    """Whether a message that begins so is a `FRAME`, or the `START` or `END` of a series.
+
+    What Jungfraujoch sends in between, calibration and metadata, counts as an end: no frame needs it.
+    """
     head = head[:LONGEST_HEAD]
     if matched := _JSON.match(head):
         return START if matched[1] == b"dheader" else END

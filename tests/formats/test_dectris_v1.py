@@ -181,3 +181,14 @@ def test_it_begins_with_its_htype():
     assert begins([memoryview(part) for part in v1_start()])
     assert not begins([memoryview(b'{"htype": "chunk-1.0"}')])
     assert not begins([])
+
+
+def test_values_above_the_saturation_of_the_start_are_bad():
+    counts = COUNTS.copy()
+    counts[7, 9], counts[8, 9] = 1001, 1000
+    found = pixels(
+        making(DectrisV1Decoder, masked=True),
+        v1_image(counts),
+        v1_start(1, CONFIGURATION | {"saturation_value": 1000}),
+    )
+    assert_array_equal(np.argwhere(np.isnan(found)), [(7, 9)])

@@ -213,3 +213,14 @@ def test_it_begins_with_a_type():
     assert not begins([memoryview(b"\xd9\xd9\xf7\x83dtype")])
     assert not begins([memoryview(b"")])
     assert not begins([])
+
+
+def test_values_above_the_saturation_of_the_start_are_bad():
+    counts = COUNTS.copy()
+    counts[7, 9], counts[8, 9] = 1001, 1000
+    found = pixels(
+        making(DectrisV2Decoder, masked=True),
+        v2_image({"threshold_1": counts}),
+        v2_start(VALUES | {"saturation_value": 1000}),
+    )
+    assert_array_equal(np.argwhere(np.isnan(found)), [(7, 9)])

@@ -98,3 +98,24 @@ def test_floating_point_images_get_nan_in_place():
     found = taking("flag_equal = -7").taken_out(sent, None, masked)
     assert found is sent
     assert_array_equal(np.argwhere(np.isnan(found)), [(9, 9)])
+
+
+@pytest.mark.parametrize(("greatest", "bad"), [(None, 1), (20, 2), (65534, 1), (65535, 1), (2**40, 1)])
+def test_values_above_the_greatest_valid_one_are_bad(greatest, bad):
+    sent = image("u2", at_3_4=65535)
+    sent[5, 6] = 21
+    assert np.isnan(taking("").taken_out(sent, 65535, None, greatest)).sum() == bad
+
+
+def test_a_flag_above_the_greatest_valid_value_serves_too():
+    sent = image("u2", at_3_4=65535)
+    sent[5, 6] = 21
+    assert taking("flag_morethan = 20").taken_out(sent, 65535, None, 20) is sent
+    assert sent[5, 6] == 21
+
+
+def test_signed_pixels_have_bad_ones_at_both_ends():
+    sent = image("i2", at_3_4=-32768)
+    sent[5, 6] = 32767
+    found = taking("").taken_out(sent, -32768, None, 32766)
+    assert_array_equal(np.argwhere(np.isnan(found)), [(3, 4), (5, 6)])

@@ -28,6 +28,8 @@ MESSAGES = [
     (jungfraujoch.early_start(), START),
     (jungfraujoch.early_image(COUNTS), FRAME),
     (jungfraujoch.early_end(), END),
+    ([b"\xbfdtypekcalibrationlmagic_number\x01\xff"], END),
+    ([b"\xbfdtypehmetadatalmagic_number\x01\xff"], END),
     (lclstreamer.start((16, 16), "float64"), START),
     (lclstreamer.image(COUNTS.astype("f8")), FRAME),
     (lclstreamer.stop(), END),
