@@ -117,15 +117,13 @@ class CbfDecoder:
         self._frames = OneImage(geometry, options, headers, masks, buffers)
 
     def decode(self, message: Message) -> Frame:
-        """The frame of a message, or of the file `Message.filename` if the message has no data.
+        """The frame of a message.
 
         Raises
         ------
         Rejected
             If anything that is needed is missing, malformed or absurd.
         """
-        if not message.data:
-            message = replace(message, data=read_file(message.filename))
         content = _Content(message.data)
         text, begin = content.head()
         values = _Values(text)
@@ -136,6 +134,10 @@ class CbfDecoder:
             return pixels(content.section(begin, form.size), form)
 
         return self._frames.frame(message, values.get, image)
+
+    def decode_file(self, message: Message) -> Frame:
+        """The frame of the file `Message.filename`, which the user named; errors as `decode`."""
+        return self.decode(replace(message, data=read_file(message.filename)))
 
 
 class _Values:

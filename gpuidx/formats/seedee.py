@@ -106,7 +106,7 @@ def read_map(text: memoryview | bytes, name: str) -> dict[str, Any]:
             "malformed metadata", f"{name} has {len(text)} bytes; expected at most {MOST_METADATA}"
         )
     try:
-        found = json.loads(bytes(text))
+        found = json.loads(str(text, "utf-8"))  # bytes could be any of Unicode's encodings
     except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError as well
         raise Rejected("malformed metadata", f"{name}: not JSON: {error}"[:200]) from error
     if not isinstance(found, dict):

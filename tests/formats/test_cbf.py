@@ -135,9 +135,15 @@ def test_files_are_read_by_name(tmp_path, gzipped):
     path = tmp_path / "frame.cbf"
     path.write_bytes(whole(gzipped=gzipped))
     assert file_begins(str(path))
-    frame = using().decode(from_file(path))
+    frame = using().decode_file(from_file(path))
     assert_array_equal(image_of(frame), IMAGE)
     assert frame.filename == str(path)
+
+
+def test_empty_message_opens_no_file(tmp_path):
+    (tmp_path / "frame.cbf").write_bytes(whole())
+    with pytest.raises(Rejected, match="not a CBF image"):
+        using().decode(from_file(tmp_path / "frame.cbf"))
 
 
 def test_files_that_are_none_are_refused(tmp_path):
@@ -149,11 +155,11 @@ def test_files_that_are_none_are_refused(tmp_path):
     ):
         assert not file_begins(str(tmp_path / name))
         with pytest.raises(Rejected, match=found):
-            using().decode(from_file(tmp_path / name))
+            using().decode_file(from_file(tmp_path / name))
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(2**30 + 1)
     with pytest.raises(Rejected, match="expected at most"):
-        using().decode(from_file(tmp_path / "huge"))
+        using().decode_file(from_file(tmp_path / "huge"))
     assert not file_begins("a\0b")
 
 

@@ -31,7 +31,7 @@ def test_frames_are_those_of_fabio(data_folder, name, headers):
     text = text.replace("clen = 0.1", "clen = Detector_distance m")
     decoder = made(CbfDecoder, text, copy_header=("Beam_x", "Exposure_time"))
     assert file_begins(str(path))
-    frame = decoder.decode(Message(serial=1, filename=str(path), event="//", data=memoryview(b"")))
+    frame = decoder.decode_file(Message(serial=1, filename=str(path), event="//", data=memoryview(b"")))
     assert tuple(frame.headers.values()) == headers
     assert_array_equal(image_of(frame), expected)
     sent = message([gzip.decompress(path.read_bytes())])

@@ -137,7 +137,7 @@ def test_other_arrays_are_refused(key, value, named):
 @pytest.mark.parametrize(
     "text",
     [b"", b"null", b"[]", b"5", b'"x"', b"{", b"\xff", b"[" * 10**5, b"1" * 5000, b'{"_data_format":null}',
-     b'{"_data_format":[]}',
+     b'{"_data_format":[]}', seedee_metadata(IMAGE, "none").encode("utf-16"),
      b'{"_data_format":"{"}', b'{"_data_format":"null"}', b'{"_data_format":"\\ud800"}'],
 )  # fmt: skip
 def test_metadata_that_are_no_json_map_are_refused(text):
