@@ -138,7 +138,7 @@ def _report(view: View, cell: UnitCell | None, errors: Sequence[str]) -> list[st
     ]
     said += [f"{geometry.file}: {text}" for text in warnings]
     lines += [f"warning: {text}" for text in (*geometry.warnings, *said)]
-    lines += [f"not in a live stream: {text}" for text in streaming_problems(geometry)]
+    lines += [f"only from files, or HDF5 messages: {text}" for text in streaming_problems(geometry)]
     lines += [f"error: {text}" for text in errors]
     lines.append(_verdict(len(geometry.warnings) + len(said), len(errors)))
     return lines

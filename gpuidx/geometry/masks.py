@@ -166,6 +166,35 @@ class Masks:
                     _part(bad, panel)[...] |= bad_by_bits(read(mask, panel), mask)
         return bad
 
+    @property
+    def has_saturation_in_frames(self) -> bool:
+        """Whether saturation maps lie in the image files; then `saturation_in_frame` tells what they say."""
+        return any(p.saturation_map and not p.saturation_map_file for p in self._geometry.panels)
+
+    def saturation_in_frame(self, read: Callable[[str, Panel], NDArray[Any]]) -> NDArray[np.float32]:
+        """Saturation of each pixel, ADU, by the maps in the image file of a frame and in others; (ss, fs).
+
+        Parameters
+        ----------
+        read
+            Gives a panel's part (ss, fs) of a data set of this file.
+
+        Raises
+        ------
+        ValueError
+            If a map does not hold numbers.
+        """
+        limits = np.full(self._geometry.slab_shape, np.inf, np.float32)
+        if self.saturation_map is not None:
+            limits[...] = self.saturation_map
+        for panel in self._geometry.panels:
+            if panel.saturation_map and not panel.saturation_map_file:
+                values = read(panel.saturation_map, panel)
+                if values.dtype.kind not in "biuf":
+                    raise ValueError(f"has values of type {values.dtype}; expected numbers")
+                _part(limits, panel)[...] = values
+        return limits
+
     def _draw_fixed(self, files: MaskFiles) -> NDArray[np.bool_]:
         """What is bad at every position and wavelength."""
         geometry = self._geometry

@@ -104,7 +104,7 @@ def _masks(geometry: Geometry) -> Iterator[tuple[str, int | None]]:
     count = Counter(mask for panel in geometry.panels for mask in panel.masks)
     for mask, n in count.items():
         if mask.file is None:
-            where = f"'{mask.data}' in the file of each frame (a live stream has none)"
+            where = f"'{mask.data}' in the file of each frame"
         else:
             where = f"'{mask.data}' in '{mask.file}' ({'there' if _is_there(mask.file) else 'MISSING'})"
         bits = f"good bits {mask.good_bits:#x}, bad bits {mask.bad_bits:#x}"

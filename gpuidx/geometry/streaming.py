@@ -6,9 +6,14 @@ from pathlib import Path
 from gpuidx.errors import GeometryError
 from gpuidx.geometry.detector import Geometry
 
+WITH_DATA_SETS = ("auto", "hdf5")
+"""Values of ``--data-format`` whose messages are, or may be, files: masks, and arrays of any dimensions."""
 
-def streaming_problems(geometry: Geometry, *, read_masks: bool = True, read_images: bool = True) -> list[str]:
-    """What cannot work with MsgPack streams, one line each; to be refused before the run.
+
+def streaming_problems(
+    geometry: Geometry, *, read_masks: bool = True, read_images: bool = True, data_format: str = "msgpack"
+) -> list[str]:
+    """What cannot work with streamed messages, one line each; to be refused before the run.
 
     Parameters
     ----------
@@ -16,7 +21,11 @@ def streaming_problems(geometry: Geometry, *, read_masks: bool = True, read_imag
         Whether masks are wanted (``--no-mask-data``).
     read_images
         Whether images are wanted (``--no-image-data``); only they have dimensions.
+    data_format
+        Of the messages; where it is not known before they come (``auto``), nothing is refused.
     """
+    if data_format in WITH_DATA_SETS:
+        return []
     problems: dict[str, str] = {}
     for panel in geometry.panels:
         if read_images and panel.dims != ("ss", "fs"):

@@ -248,3 +248,25 @@ def test_flags_and_rules_together_are_those_of_the_file(text, dtype):
     )
     used = ~masks.at(geometry.detector(0.08), 1.0)
     assert np.array_equal(found & used, bad_by_flags(geometry, image) & used)
+
+
+def test_saturation_maps_in_the_frame_are_put_beside_those_of_files():
+    text = TWO + "a/saturation_map = /s\nb/saturation_map = /t\nb/saturation_map_file = t.h5\n"
+    masks = Masks(read(text), reader=lambda file, data: np.full((20, 20), 7.0))
+    assert masks.has_saturation_in_frames
+    asked = []
+
+    def part(data, panel):
+        asked.append((data, panel.name))
+        return np.full((panel.height, panel.width), 500, np.uint16)
+
+    limits = masks.saturation_in_frame(part)
+    assert asked == [("/s", "a")]
+    assert (limits[:10] == 500).all()
+    assert (limits[10:] == 7).all()
+    with pytest.raises(ValueError, match="expected numbers"):
+        masks.saturation_in_frame(lambda data, panel: np.full((10, 20), b"x"))
+
+
+def test_without_saturation_maps_there_are_none_in_frames():
+    assert not Masks(read(TWO)).has_saturation_in_frames

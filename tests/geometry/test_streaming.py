@@ -49,3 +49,10 @@ def test_images_have_two_dimensions():
 
 def test_dimensions_do_not_matter_where_images_are_not_read():
     assert streaming_problems(read("dim2 = 3\n" + TWO), read_images=False) == []
+
+
+@pytest.mark.parametrize("data_format", ["hdf5", "auto"])
+def test_messages_that_are_files_may_have_it_all(data_format):
+    text = "dim0 = %\ndim1 = ss\ndim2 = fs\nmask = /m\nmask_bad = 1\nsaturation_map = /s\n" + TWO
+    assert len(streaming_problems(read(text), data_format="seedee")) == 3
+    assert streaming_problems(read(text), data_format=data_format) == []
