@@ -60,6 +60,19 @@ begin_trials(const int* __restrict__ n_given,         // (frame): peaks of the s
     next_attempt[frame] = n_given[frame] > 0 && n_given[frame] >= min_peaks ? 0 : NO_ATTEMPT;
 }
 
+// Whether no row of V has become much longer or shorter than it was; the same for the whole warp.
+__device__ __forceinline__ bool is_near(const float* V, const Lattice* start, int lane)
+{
+    bool near = true;
+    if (lane < 3) {
+        const float *now = V + 3 * lane, *before = start->V + 3 * lane;
+        const float a = __fmaf_rn(now[2], now[2], __fmaf_rn(now[1], now[1], __fmul_rn(now[0], now[0])));
+        const float b = __fmaf_rn(before[2], before[2], __fmaf_rn(before[1], before[1], __fmul_rn(before[0], before[0])));
+        near = a <= __fmul_rn(MOST_STRETCH * MOST_STRETCH, b) && b <= __fmul_rn(MOST_STRETCH * MOST_STRETCH, a);
+    }
+    return __all_sync(ALL_LANES, near);
+}
+
 // A warp fits a free cell to the peaks, held near the nominal one by a prior on the strain.  Each orientation
 // gets two warps: one takes all peaks from the beginning, the other first grows from the low-angle peaks.  The
 // first way loses wrong cells, the second wrecks cells with one very long axis.
@@ -102,7 +115,8 @@ fit_cells(const Task* __restrict__ tasks, const int* __restrict__ n_task,
         if (begun) limit = __fmul_rn(limit, CELL_GROWTH);
         begun = true;
     }
-    const float score = likelihood<N_SCORE_SIGMAS>(fit, list, n, lane);
+    float score = likelihood<N_SCORE_SIGMAS>(fit, list, n, lane);
+    if (!is_near(fit->V, start, lane)) score = NOTHING;
     if (lane < 9)
         own->V[lane] = fit->V[lane];
     else if (lane < 11)

@@ -120,6 +120,10 @@ MISS_PENALTY = 0.69
 INDEXED = 0.2
 """A peak is well indexed if each of its three indices is this close to an integer."""
 
+MOST_STRETCH = 1.5
+"""Factor by which a fitted axis may be longer or shorter than the nominal one.  Peaks on one line leave two axes
+free, which then grow until every index is an integer for want of digits."""
+
 FEWEST_REFLECTIONS = 4
 OFF_LINE = 0.5
 """Different reflections that there must be among the well-indexed peaks, and how far one of them must lie

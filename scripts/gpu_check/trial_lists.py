@@ -27,9 +27,6 @@ MADE_UP, BENCHMARK = "made-up lists", "the benchmark"
 RANDOM = "random"
 FIRST_SEED = 700
 NO_LATTICE = np.empty((0, 3, 3))
-LINES, SURE_OF_LINES = ("a line through the origin", "a line"), ("lyso", "p1")
-"""Senseless lists that are compared for these cells only: whether evenly spaced peaks on one line pass for a
-lattice of long axes is a matter of the last bits, on the CPU as well."""
 
 
 def cells_of(plan: TrialPlan) -> tuple[str, ...]:
@@ -59,7 +56,6 @@ def _odd_lists(cell_name: str) -> list[TrueList]:
     lists = [
         TrueList(cell_name, name, q, good.shift_sigma, NO_LATTICE)
         for name, q in odd_lists().items()
-        if name not in LINES or cell_name in SURE_OF_LINES
     ]
     return [
         *lists,

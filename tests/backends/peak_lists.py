@@ -117,6 +117,13 @@ def odd_lists() -> dict[str, NDArray[np.float64]]:
     }
 
 
+def lines(count: int) -> list[NDArray[np.float64]]:
+    """Evenly spaced peaks on one line: any lattice with one row of that spacing would explain them."""
+    line = np.outer(np.linspace(0.01, 0.4, 30), (0.6, 0.8, -0.05))
+    noise = np.random.default_rng(0).normal(size=(count, 30, 3)) * 1e-5
+    return [line + number % 2 * np.array((0.02, -0.01, 0.0)) + noise[number] for number in range(count)]
+
+
 def read_benchmark(folder: Path) -> list[TrueList]:
     """All frames of ``indexing/bench.npz`` of the reference data, in its order."""
     with np.load(folder / "indexing" / "bench.npz") as file:

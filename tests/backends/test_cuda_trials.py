@@ -5,7 +5,7 @@ import emulator
 import numpy as np
 import pytest
 from backends.device_trials import LARGEST_ANGLE, bits, compare, device_trials, index_lists, start
-from backends.peak_lists import CONDITIONS, nearest, odd_lists, simulated, trials, with_weak_peaks
+from backends.peak_lists import CONDITIONS, lines, nearest, odd_lists, simulated, trials, with_weak_peaks
 from backends.trial_proof import attempts_made, attempts_of_the_cpu
 from backends.ways import fresh_device
 
@@ -141,6 +141,11 @@ def test_senseless_peaks_are_not_indexed():
     found = index_lists(device_trials("lyso", multi=True), lists, SIGMA)
     for case, result in zip(FEW_ODD, found, strict=True):
         assert result == ((), 0 if case == "no peaks" else 1), case
+
+
+def test_evenly_spaced_peaks_on_a_line_are_no_lattice():
+    found = index_lists(device_trials("psi"), lines(16), SIGMA)
+    assert [candidates for candidates, _ in found] == [()] * 16
 
 
 def test_senseless_peaks_among_good_ones_are_ignored():

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from backends.peak_lists import CONDITIONS, Tally, lysozyme, nearest, odd_lists, simulated, trials
+from backends.peak_lists import CONDITIONS, Tally, lysozyme, lines, nearest, odd_lists, simulated, trials
 
 from gpuidx.backends.constants import ATTEMPTS
 from gpuidx.backends.cpu.search import find_lattice
@@ -160,6 +160,12 @@ def test_senseless_peaks_are_not_indexed(case):
                 warnings.simplefilter("error")
                 candidates, _ = trials(name, retry=True, multi=multi).index(odd_lists()[case], 5e-4)
             assert candidates == []
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_evenly_spaced_peaks_on_a_line_are_no_lattice(name):
+    """The axes across the line are free; they must not grow until every index is a whole number."""
+    assert [trials(name, retry=False).index(q, 5e-4)[0] for q in lines(10)] == [[]] * 10
 
 
 def test_senseless_peaks_among_good_ones_are_ignored():

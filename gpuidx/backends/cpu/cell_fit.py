@@ -12,6 +12,7 @@ from gpuidx.backends.constants import (
     CELL_RIDGE,
     CELL_TOLERANCE,
     CELL_WEIGHT,
+    MOST_STRETCH,
     SCORE_SIGMAS,
 )
 from gpuidx.backends.cpu.normal import fill_cell, sum_up
@@ -115,7 +116,7 @@ def fit_cell(
     Returns
     -------
     score
-        Likelihood at all widths.
+        Likelihood at all widths; -inf if both fits have left the nominal cell.
     V : (row, xyz)
         Å.
     """
@@ -131,6 +132,18 @@ def fit_cell(
         for tolerance in CELL_TOLERANCE:
             cell_step(peaks, V, shift, metric_inverse, 1.01 * farthest, tolerance)
         score = likelihood(peaks, V, shift, _N_SIGMAS)
-        if score > best:
+        if score > best and is_near(V, start):
             best, best_V = score, V
     return best, best_V
+
+
+@jit
+def is_near(V: NDArray[np.float64], start: NDArray[np.float64]) -> bool:
+    """Whether no row has become much longer or shorter."""
+    most = MOST_STRETCH * MOST_STRETCH
+    for k in range(3):
+        now = V[k, 0] ** 2 + V[k, 1] ** 2 + V[k, 2] ** 2
+        before = start[k, 0] ** 2 + start[k, 1] ** 2 + start[k, 2] ** 2
+        if not (now <= most * before and before <= most * now):
+            return False
+    return True
