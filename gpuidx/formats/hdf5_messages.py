@@ -237,7 +237,7 @@ class _Contents:
                 continue
             try:
                 kind = self._links.get_info(step.encode()).type
-            except KeyError:
+            except (KeyError, RuntimeError):  # HDF5 does not tell what is missing from what is damaged
                 return None
             if kind == h5py.h5l.TYPE_SOFT:
                 target = self._links.get_val(step.encode()).decode()
