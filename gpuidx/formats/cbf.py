@@ -212,23 +212,23 @@ def image_form(fields: Mapping[str, str]) -> ImageForm:
     """
     conversion = fields.get("conversions", "")
     if conversion not in ("", "x-CBF_BYTE_OFFSET"):
-        raise Rejected("unknown compression", f"'{conversion[:40]}'; expected x-CBF_BYTE_OFFSET or none")
+        raise Rejected("unknown compression", f"{conversion!r:.60}; expected x-CBF_BYTE_OFFSET or none")
     order = fields.get("X-Binary-Element-Byte-Order", "LITTLE_ENDIAN")
     if order != "LITTLE_ENDIAN":
         raise Rejected(
-            "damaged image", f"X-Binary-Element-Byte-Order is {order[:40]}; expected LITTLE_ENDIAN"
+            "damaged image", f"X-Binary-Element-Byte-Order is {order!r:.60}; expected LITTLE_ENDIAN"
         )
     letters = TYPES.get(fields.get("X-Binary-Element-Type", '"unsigned 32-bit integer"'))
     if letters is None or (conversion and "f" in letters):
         raise Rejected(
             "damaged image",
-            f"X-Binary-Element-Type is {fields['X-Binary-Element-Type'][:40]}; not understood",
+            f"X-Binary-Element-Type is {fields['X-Binary-Element-Type']!r:.60}",
         )
     width, height = (_count(fields, f"X-Binary-Size-{name}-Dimension") for name in ("Fastest", "Second"))
     size, pixel_count = _count(fields, "X-Binary-Size"), width * height
     for key, expected in (("X-Binary-Size-Third-Dimension", 1), ("X-Binary-Number-of-Elements", pixel_count)):
         if key in fields and _count(fields, key) != expected:
-            raise Rejected("damaged image", f"{key} is {fields[key][:40]}; expected {expected}")
+            raise Rejected("damaged image", f"{key} is {fields[key]!r:.60}; expected {expected}")
     if not pixel_count <= size <= LONGEST * pixel_count or pixel_count > MOST_BYTES // 4:
         raise Rejected("damaged image", f"X-Binary-Size is {size}; that is none of {height} × {width} pixels")
     return ImageForm(DTYPE_OF[letters], (height, width), size, bool(conversion))
@@ -237,7 +237,7 @@ def image_form(fields: Mapping[str, str]) -> ImageForm:
 def _count(fields: Mapping[str, str], key: str) -> int:
     text = fields.get(key, "")
     if not (text.isascii() and text.isdecimal() and len(text) < 12 and int(text) > 0):
-        raise Rejected("damaged image", f"{key} is '{text[:40]}'; expected a positive integer")
+        raise Rejected("damaged image", f"{key} is {text!r:.60}; expected a positive integer")
     return int(text)
 
 

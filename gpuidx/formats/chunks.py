@@ -88,7 +88,7 @@ def checked(data: memoryview, compression: str, dtype: np.dtype[Any], shape: Seq
     """The same bytes, once their heads are found to fit an array; parameters and errors as `unpack`."""
     if compression not in COMPRESSIONS:
         raise Rejected(
-            "unknown compression", f"'{compression[:40]}'; expected one of {', '.join(COMPRESSIONS)}"
+            "unknown compression", f"{compression!r:.60}; expected one of {', '.join(COMPRESSIONS)}"
         )
     shape = tuple(shape)
     size = math.prod(shape) * dtype.itemsize

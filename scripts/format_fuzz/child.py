@@ -71,7 +71,7 @@ def attempt(subject: Subject, seed: int, case: int, count: Counter[str], watch: 
             return f"an odd frame: {image.dtype if image is not None else None}, {frame.wavelength}"
     except Rejected as rejected:
         count[rejected.reason] += 1
-        if "\n" in rejected.detail or len(rejected.detail) > 1000:
+        if not rejected.detail.isprintable() or len(rejected.detail) > 1000:
             return f"an odd reason: {rejected.detail[:200]!r}"
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]

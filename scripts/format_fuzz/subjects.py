@@ -11,14 +11,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gpuidx.errors import Rejected
 from gpuidx.formats.cbf import CbfDecoder
+from gpuidx.formats.chunks import COMPRESSIONS, unpack
 from gpuidx.formats.frame import Buffers
 from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.one_image import OneImage
 from gpuidx.formats.seedee import SeedeeDecoder
-from gpuidx.geometry import parse_geometry
+from gpuidx.geometry import Geometry, parse_geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message
 from gpuidx.options import Options
+from gpuidx.simulation.compress import compress
 from gpuidx.simulation.encode_cbf import encode_cbf
 from gpuidx.simulation.encode_seedee import encode_seedee
 
@@ -117,4 +121,37 @@ def cbf() -> Subject:
     return Subject(messages, decoder_of(CbfDecoder, copy_header=("Beam_x",)))
 
 
-SUBJECTS: dict[str, Callable[[], Subject]] = {"cbf": cbf, "seedee": seedee}
+class Chunks:
+    """Decodes nothing but compressed pixels: a byte for their compression, and a chunk."""
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        options: Options,
+        headers: HeaderLookup,
+        masks: Masks | None,
+        buffers: Buffers,
+        notes: Counter[str],
+    ) -> None:
+        self._frames = OneImage(geometry, options, headers, masks, buffers)
+
+    def decode(self, message: Message) -> Frame:
+        """The frame, with the geometry's own header values."""
+        if not message.data:
+            raise Rejected("empty")
+        compression = COMPRESSIONS[message.data[0] % len(COMPRESSIONS)]
+        return self._frames.frame(
+            message, lambda name: 0, lambda: unpack(message.data[1:], compression, IMAGE.dtype, IMAGE.shape)
+        )
+
+
+def chunks() -> Subject:
+    messages = [
+        [bytes([i]) + compress(IMAGE, compression, block)]
+        for i, compression in enumerate(COMPRESSIONS)
+        for block in (0, 8, 256)
+    ]
+    return Subject(messages, decoder_of(Chunks, "1 A", "0.1 m"))
+
+
+SUBJECTS: dict[str, Callable[[], Subject]] = {"cbf": cbf, "chunks": chunks, "seedee": seedee}
