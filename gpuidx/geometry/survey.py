@@ -151,10 +151,12 @@ def _nearest_side(point: NDArray[np.float64]) -> float:
             hull.append(p)
         half.append(hull[:-1])
     start = np.array(half[0] + half[1])
+    if len(start) < 3:  # no direction downstream, or all the same
+        return 0.0
     side = np.roll(start, -1, axis=0) - start
     length = np.hypot(*side.T)
     distance = (start[:, 0] * side[:, 1] - start[:, 1] * side[:, 0])[length > 0] / length[length > 0]
-    return max(0.0, float(distance.min())) if len(distance) > 2 else 0.0
+    return max(0.0, float(distance.min())) if len(distance) else 0.0
 
 
 def _turn(a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64]) -> float:

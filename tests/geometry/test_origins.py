@@ -58,7 +58,8 @@ def test_many_rows_of_one_kind_are_cut_short():
 def test_masks_maps_and_bad_pixels(tmp_path):
     (tmp_path / "m.h5").touch()
     top = f"mask0_data = /m\nmask0_file = {tmp_path}/m.h5\nmask0_goodbits = 1\n"
-    top += "mask1_data = /n\nmask1_badbits = 6\nsaturation_map = /s\nsaturation_map_file = nowhere.h5\nflag_lessthan = 0\nflag_equal = 7\n"
+    top += "mask1_data = /n\nmask1_badbits = 6\nsaturation_map = /s\nsaturation_map_file = nowhere.h5\n"
+    top += "flag_lessthan = 0\nflag_equal = 7\n"
     end = "a/max_adu = 9000\nb/mask_edge_pixels = 2\nb/no_index = 1\nbad1/min_x = 1\nbad1/max_x = 2\n"
     end += (
         "bad1/min_y = 3\nbad1/max_y = 4\nbad2/min_fs = 1\nbad2/max_fs = 2\nbad2/min_ss = 3\nbad2/max_ss = 4\n"

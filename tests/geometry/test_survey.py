@@ -71,6 +71,13 @@ def test_panels_behind_the_sample_are_within_reach():
     assert reach(at(text, -0.05)).corner > 3.13
 
 
+def test_a_detector_straight_behind_the_sample_or_next_to_nothing_has_no_edge():
+    behind = TOP.replace("0.08", "/clen") + panel(width=2, height=2, corner_x=-1, corner_y=-1)
+    assert reach(at(behind, -0.05)).edge >= 0
+    tiny = TOP + panel(width=1, height=1, fs="0.00000000001x", ss="0.00000000001y")
+    assert reach(at(tiny)).edge == 0
+
+
 def test_nothing_is_covered_twice():
     assert (
         covered(at(SQUARE + panel("b", y=200, width=200, height=200, corner_x=-100, corner_y=-100)), 0.1)
