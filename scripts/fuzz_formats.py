@@ -6,7 +6,6 @@ Every decoder runs in a process of its own, so that one that dies or hangs is se
 
 import argparse
 import json
-import mmap
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from format_fuzz.child import State, parts_of
+import numpy as np
+from format_fuzz.child import parts_of
 from format_fuzz.subjects import SUBJECTS
 
 PATIENCE = 30.0
@@ -31,7 +31,7 @@ def run(name: str, seed: int, first: int, end: int) -> int:
         state, output = Path(folder, "state"), Path(folder, "output")
         at = first
         while at < end and deaths < MOST_DEATHS:
-            state.write_bytes(State.pack(at, time.monotonic() + PATIENCE))
+            np.array([at]).tofile(state)
             ended, at_work = _watched(name, seed, at, end, state, output)
             for line in output.read_text().splitlines():
                 said = json.loads(line)
@@ -52,17 +52,18 @@ def run(name: str, seed: int, first: int, end: int) -> int:
 def _watched(name: str, seed: int, first: int, end: int, state: Path, output: Path) -> tuple[str, int]:
     """How a child ended, empty if well, and the case it was at."""
     call = [sys.executable, "-m", "format_fuzz.child", name, *map(str, (seed, first, end)), str(state)]
-    with output.open("wb") as out, state.open("r+b") as file, mmap.mmap(file.fileno(), State.size) as shared:
-        with subprocess.Popen(call, stdout=out, cwd=Path(__file__).parent) as child:
-            while child.poll() is None:
-                case, begun = State.unpack_from(shared)
-                if time.monotonic() - begun > PATIENCE:
-                    child.kill()
-                    child.wait()
-                    return f"hung for {PATIENCE:.0f} s", int(case)
-                time.sleep(0.1)
-        case, _ = State.unpack_from(shared)
-    return (f"the process ended with {child.returncode}" if child.returncode else ""), int(case)
+    at_work = np.memmap(state, np.int64, "r")
+    case, since = first, time.monotonic() + PATIENCE  # and time to begin
+    with output.open("wb") as out, subprocess.Popen(call, stdout=out, cwd=Path(__file__).parent) as child:
+        while child.poll() is None:
+            if at_work[0] != case:
+                case, since = int(at_work[0]), time.monotonic()
+            elif time.monotonic() - since > PATIENCE:
+                child.kill()
+                child.wait()
+                return f"hung for {PATIENCE:.0f} s", case
+            time.sleep(0.1)
+        return (f"the process ended with {child.returncode}" if child.returncode else ""), int(at_work[0])
 
 
 def keep(name: str, seed: int, case: int) -> None:

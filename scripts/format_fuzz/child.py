@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The process that decodes damaged messages, and may die of it: ``NAME SEED FIRST END STATE``.
 
-In the file STATE stands the case that is at work, for the parent; findings and counts are lines of JSON on
-standard output.
+In the file STATE stands the number of the case that is at work, for the parent; findings and counts are lines
+of JSON on standard output.
 """
 
 import faulthandler
 import json
-import mmap
 import resource
-import struct
 import sys
 import time
 import traceback
@@ -35,8 +33,6 @@ WATCHED = {"open", "socket.connect", "subprocess.Popen", "os.system", "os.exec",
 """What no message may cause."""
 
 MOST_FINDINGS = 20
-
-State = struct.Struct("<qd")
 
 
 class Watch:
@@ -96,17 +92,17 @@ def main() -> None:
         subject.decoder.decode(subject.message_of(parts))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     findings: Counter[str] = Counter()
-    with Path(sys.argv[5]).open("r+b") as file, mmap.mmap(file.fileno(), State.size) as state:
-        for case in range(first, end):
-            State.pack_into(state, 0, case, time.monotonic())
-            wrong = attempt(subject, seed, case, count, watch)
-            if wrong is not None:
-                findings[wrong.split(":")[0]] += 1
-                if findings[wrong.split(":")[0]] <= MOST_FINDINGS:
-                    say({"case": case, "wrong": wrong})
-            if case % 10_000 == 9_999:
-                say({"count": count})
-                count.clear()
+    at_work = np.memmap(sys.argv[5], np.int64, "r+")
+    for case in range(first, end):
+        at_work[0] = case
+        wrong = attempt(subject, seed, case, count, watch)
+        if wrong is not None:
+            findings[wrong.split(":")[0]] += 1
+            if findings[wrong.split(":")[0]] <= MOST_FINDINGS:
+                say({"case": case, "wrong": wrong})
+        if case % 10_000 == 9_999:
+            say({"count": count})
+            count.clear()
     say({"count": count})
 
 
