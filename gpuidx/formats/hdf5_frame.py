@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.frame import PIXEL_OF, Buffers, check_shape, slab, without_bad
-from gpuidx.formats.hdf5_masks import FrameMasks
+from gpuidx.formats.hdf5_masks import FrameMasks, FrameSaturation
 from gpuidx.formats.hdf5_peaks import METHODS, Hdf5Peaks
 from gpuidx.formats.hdf5_stored import Chosen, Located, Place, Stored
 from gpuidx.formats.lookup import FrameValues, HeaderLookup, check_value
@@ -143,6 +143,8 @@ class Found:
         Where the arrays lie, not decompressed, or the slab; None without image.
     masked : (ss, fs)
         Bad pixels by masks in the file.
+    saturation : (ss, fs)
+        Saturation of each pixel by maps in the file, ADU.
     peaks
         Sent along.
     """
@@ -150,6 +152,7 @@ class Found:
     values: FrameValues
     pixels: list[tuple[DataArray, Located]] | NDArray[Any] | None
     masked: NDArray[np.bool_] | None
+    saturation: NDArray[np.float32] | None
     peaks: PeakList | None
 
 
@@ -189,9 +192,11 @@ class FrameReader:
         self.stored = Stored()
         self.peaks: Hdf5Peaks | None = None
         if options.peaks in METHODS:
-            self.peaks = Hdf5Peaks(geometry, options.half_pixel_shift, notes, self.stored)
+            self.peaks = Hdf5Peaks(geometry, options, notes, self.stored)
         has_masks = masks is not None and masks.has_masks_in_frames
         self._frame_masks = FrameMasks(masks, self.stored) if masks is not None and has_masks else None
+        has_maps = masks is not None and masks.has_saturation_in_frames
+        self._saturation = FrameSaturation(masks, self.stored) if masks is not None and has_maps else None
 
     def find(self, opened: Opened) -> Found:
         """All that an open file says of a frame; it may be closed then.
@@ -208,7 +213,8 @@ class FrameReader:
         peaks = self.peaks.read(opened) if self.peaks is not None else None
         pixels = self._pixels(opened) if self.with_image else None
         masked = self._frame_masks.bad(opened) if self._frame_masks is not None and self.with_image else None
-        return Found(values, pixels, masked, peaks)
+        limits = self._saturation.limits(opened) if self._saturation is not None and self.with_image else None
+        return Found(values, pixels, masked, limits, peaks)
 
     def frame(self, message: Message, found: Found) -> Frame:
         """The frame of a message; its image lies there if it can.
@@ -237,6 +243,7 @@ class FrameReader:
             detector=values.detector,
             headers=values.headers,
             peaks=found.peaks,
+            saturation=found.saturation,
         )
 
     def _value(self, opened: Opened, name: str) -> HeaderValue:

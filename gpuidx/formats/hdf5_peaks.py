@@ -13,6 +13,7 @@ from gpuidx.formats.hdf5_stored import Stored
 from gpuidx.formats.peaks import MOST_PEAKS, PeakReader
 from gpuidx.geometry import Geometry
 from gpuidx.model import PeakList
+from gpuidx.options import Options
 
 if TYPE_CHECKING:
     from gpuidx.formats.hdf5_frame import Opened
@@ -34,21 +35,18 @@ class Hdf5Peaks:
 
     Parameters
     ----------
-    geometry
+    geometry, options
         Of the run.
-    half_pixel_shift
-        Whether to add half a pixel.
     notes
         Counts dropped peaks.
     stored
         Reads data sets.
     """
 
-    def __init__(
-        self, geometry: Geometry, half_pixel_shift: bool, notes: Counter[str], stored: Stored
-    ) -> None:
+    def __init__(self, geometry: Geometry, options: Options, notes: Counter[str], stored: Stored) -> None:
         self.path, self.kind, self._stored = geometry.peak_list, geometry.peak_list_type, stored
-        self._reader = PeakReader(geometry, half_pixel_shift, notes)
+        self._measured_anew = options.revalidate
+        self._reader = PeakReader(geometry, options.half_pixel_shift, notes)
 
     def read(self, opened: "Opened") -> PeakList:
         """The peaks of a frame.
@@ -59,6 +57,8 @@ class Hdf5Peaks:
             If there is no list, or it is none.
         """
         fs, ss, intensity = self._cxi(opened) if self._is_cxi(opened) else self._table(opened)
+        if self._measured_anew:
+            intensity = np.where(np.isfinite(intensity), intensity, 0.0)
         return self._reader.peaks(fs, ss, intensity)
 
     def frame_count(self, opened: "Opened") -> int | None:

@@ -29,10 +29,8 @@ DATA = "/entry/data"
 def messages(text: str = FILE, extra: str = "", with_masks: bool = False, **options: Any) -> Hdf5Messages:
     """A decoder of a run; options as on the command line."""
     given = {"peaks": "peakfinder8", "zmq_input": "tcp://h:1", "zmq_subscribe": ("",)} | options
-    method = given.pop("peaks")
     geometry = parse_geometry(text.replace("{extra}", extra), "test.geom")
-    run = Options(geometry="test.geom", output="test.stream", indexing="none", peaks="none", **given)
-    object.__setattr__(run, "peaks", method)
+    run = Options(geometry="test.geom", output="test.stream", indexing="none", **given)
     notes: Counter[str] = Counter()
     headers = HeaderLookup(geometry, run.copy_header, notes, run)
     masks = Masks(geometry) if with_masks else None

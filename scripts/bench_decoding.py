@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decoding of streamed 4-megapixel frames: CPU time, beside that of the decompressor alone, in turns."""
+
+import io
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import h5py
+import numpy as np
+from bench_common import FILE_GEOMETRY, PEAK_OPTIONS, SIZE, load
+from dectris.compression import decompress
+
+from gpuidx.arguments import parse
+from gpuidx.formats.frame import Buffers
+from gpuidx.formats.hdf5_messages import Hdf5Messages
+from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.geometry import parse_geometry
+from gpuidx.model import Message
+from gpuidx.options import Options
+from gpuidx.simulation.encode_hdf5 import encode
+
+HEADERS = {"/entry/energy": 9500.0, "/entry/clen": 120.0}
+
+GOAL = 1.3
+"""Times the decompressor alone, for bitshuffle-LZ4."""
+
+
+def decoding(n_round: int) -> None:
+    """Print a line for each compression of an HDF5 message with one frame of uint32."""
+    print(f"\nDecoding of an HDF5 message, 4M uint32, {load()}")
+    print(f"\n{'':46s} {'gpuidx':>9s} {'alone':>10s} {'ratio':>8s}   goal (ms)")
+    geometry = parse_geometry(FILE_GEOMETRY, "bench.geom")
+    words = ["-g", "bench.geom", "-o", "bench.stream", "-i", "bench.lst", "--indexing=none", *PEAK_OPTIONS]
+    options = parse(Options, words, "bench", "")
+    notes: Counter[str] = Counter()
+    headers = HeaderLookup(geometry, (), notes, options)
+    decoder = Hdf5Messages(geometry, options, headers, None, Buffers(geometry.arrays), notes)
+    image = np.random.default_rng(3).poisson(3, (1, SIZE, SIZE)).astype(np.uint32)
+    for compression, goal in (("bslz4", f"at most {GOAL}"), ("lz4", ""), ("bszstd", "")):
+        data = encode(image, HEADERS, data="/entry/data", compression=compression)
+        with h5py.File(io.BytesIO(data)) as file:
+            chunk = file["/entry/data"].id.read_direct_chunk((0, 0, 0))[1]
+        message = Message(serial=1, filename="", event="", data=memoryview(bytearray(data)))
+        ours, alone = _in_turns(
+            lambda message=message: decoder.decode(message),
+            lambda chunk=chunk, name=compression: decompress(chunk, name, elem_size=4),
+            n_round,
+        )
+        print(f"{compression:46s} {ours:9.3f} {alone:10.2f} {ours / alone:8.2f}   {goal}", flush=True)
+
+
+def _in_turns(first: Callable[[], Any], second: Callable[[], Any], n_round: int) -> tuple[float, float]:
+    """Median CPU times of two functions, ms; one after the other, so that other load meets both alike."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(n_round + 1):
+        for work, kept in zip((first, second), times, strict=True):
+            begun = time.process_time_ns()
+            work()
+            kept.append((time.process_time_ns() - begun) / 1e6)
+    return statistics.median(times[0][1:]), statistics.median(times[1][1:])
