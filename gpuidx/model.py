@@ -111,6 +111,8 @@ class Frame:
         Values read from the message, by the name they were looked up under, in that order.
     peaks
         Sent along with the frame (``--peaks=msgpack``), else None.
+    saturation : (ss, fs) float32
+        Saturation of each pixel, ADU, where a map of it lies in the frame's file; else None.
     """
 
     serial: int
@@ -122,6 +124,7 @@ class Frame:
     detector: Detector
     headers: Mapping[str, HeaderValue] = field(default_factory=dict)
     peaks: PeakList | None = None
+    saturation: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -122,7 +122,7 @@ def _saturation(geometry: Geometry) -> Iterator[tuple[str, int | None]]:
             return None
         file, line = panel.saturation_map_file, panel.line("saturation_map")
         if file is None:
-            return f"map '{panel.saturation_map}' in the file of each frame: not read", line
+            return f"map '{panel.saturation_map}' in the file of each frame", line
         there = "there" if _is_there(file) else "MISSING"
         return f"map '{panel.saturation_map}' in '{file}' ({there})", line
 

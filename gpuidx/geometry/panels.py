@@ -95,9 +95,6 @@ def check_panel(panel: PanelDraft, errors: Remarks, warnings: Remarks) -> None:
     if panel.saturation_map_file is not None and panel.saturation_map is None:
         text = "saturation_map_file without saturation_map has no effect"
         warnings.add(panel.where("saturation_map_file"), text, text)
-    if panel.saturation_map is not None and panel.saturation_map_file is None:
-        text = "saturation_map without saturation_map_file is not read"
-        warnings.add(panel.where("saturation_map"), text, text)
     for number, mask in panel.masks.items():
         if mask.data is not None and not (mask.good_bits or mask.bad_bits):
             text = f"mask{number} has neither good nor bad bits and so no effect"

@@ -72,7 +72,7 @@ class Integrator:
             self._masks.at(frame.detector, frame.wavelength).reshape(-1),
             self._counts,
             self._rules,
-            self._limits,
+            self._limits if frame.saturation is None else frame.saturation.reshape(-1),
         )
         gain = self._gain_at_zero + self._gain_per_ev * frame.photon_energy
         self._mark(predictions, positions, rect, 1)

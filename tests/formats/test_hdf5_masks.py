@@ -73,3 +73,37 @@ def test_a_mask_that_does_not_fit_is_named(tmp_path, mask, why, text):
         read(filename, "//2", masked_decoder())
     assert caught.value.reason == why
     assert text in caught.value.detail
+
+
+SATURATED = FILE.replace("{extra}", "dim0 = %\ndim1 = ss\ndim2 = fs\nsaturation_map = /entry/limits")
+LIMITS = RNG.random((64, 64)) * 1e4
+
+
+def test_saturation_maps_beside_the_frames_come_with_them(tmp_path):
+    filename, using = write(tmp_path / "a.h5", FRAMES), masked_decoder(SATURATED)
+    with h5py.File(filename, "a") as file:
+        file["entry/limits"] = LIMITS
+    for i in (0, 2):
+        frame = read(filename, f"//{i}", using)
+        assert frame.saturation is not None
+        assert_array_equal(frame.saturation, LIMITS.astype("f4"))
+        assert_array_equal(image_of(frame), FRAMES[i])
+    other = write(tmp_path / "b.h5", FRAMES)
+    with h5py.File(other, "a") as file:
+        file["entry/limits"] = np.stack([LIMITS, LIMITS + 1, LIMITS + 2])
+    for i in (2, 0):
+        frame = read(other, f"//{i}", using)
+        assert frame.saturation is not None
+        assert_array_equal(frame.saturation, (LIMITS + i).astype("f4"))
+
+
+def test_a_saturation_map_that_does_not_fit_is_named(tmp_path):
+    filename = write(tmp_path / "a.h5", FRAMES)
+    with h5py.File(filename, "a") as file:
+        file["entry/limits"] = LIMITS[:40]
+    with pytest.raises(Rejected) as caught:
+        read(filename, "//0", masked_decoder(SATURATED))
+    assert caught.value.reason == "bad saturation map"
+    assert "is larger" in caught.value.detail
+    with pytest.raises(Rejected, match="'/entry/limits' is not there"):
+        read(write(tmp_path / "b.h5", FRAMES), "//0", masked_decoder(SATURATED))
