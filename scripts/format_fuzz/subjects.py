@@ -6,7 +6,7 @@ To add a format, write a function that gives a `Subject` and name it in `SUBJECT
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +14,12 @@ import numpy as np
 from gpuidx.errors import Rejected
 from gpuidx.formats.cbf import CbfDecoder
 from gpuidx.formats.chunks import COMPRESSIONS, unpack
+from gpuidx.formats.dectris_v1 import DectrisV1Decoder
+from gpuidx.formats.dectris_v2 import DectrisV2Decoder
 from gpuidx.formats.frame import Buffers
+from gpuidx.formats.hdf5_messages import Hdf5Messages
+from gpuidx.formats.jungfraujoch import JungfraujochDecoder
+from gpuidx.formats.lclstreamer import LclstreamerDecoder
 from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.formats.one_image import OneImage
 from gpuidx.formats.seedee import SeedeeDecoder
@@ -22,16 +27,21 @@ from gpuidx.geometry import Geometry, parse_geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message
 from gpuidx.options import Options
+from gpuidx.simulation import encode_dectris as dectris
+from gpuidx.simulation import encode_jungfraujoch as jfjoch
+from gpuidx.simulation import encode_lclstreamer as lcls
 from gpuidx.simulation.compress import compress
 from gpuidx.simulation.encode_cbf import encode_cbf
+from gpuidx.simulation.encode_hdf5 import COMPRESSIONS as HDF5_COMPRESSIONS
+from gpuidx.simulation.encode_hdf5 import encode as encode_hdf5
 from gpuidx.simulation.encode_seedee import encode_seedee
 
 GEOMETRY = """\
+data = image
 wavelength = {wavelength}
 clen = {clen}
 res = 10000
 adu_per_photon = 1
-data = image
 flag_lessthan = 0
 p0/min_fs = 0
 p0/max_fs = 47
@@ -154,4 +164,113 @@ def chunks() -> Subject:
     return Subject(messages, decoder_of(Chunks, "1 A", "0.1 m"))
 
 
-SUBJECTS: dict[str, Callable[[], Subject]] = {"cbf": cbf, "chunks": chunks, "seedee": seedee}
+def in_series(n_start: int) -> Callable[[list[bytes]], Message]:
+    """Makes messages of which the first parts are those of the start of a series."""
+
+    def message_of(parts: list[bytes]) -> Message:
+        start = tuple(memoryview(part) for part in parts[:n_start])
+        return replace(whole_message(parts[n_start:] or [b""]), series=start)
+
+    return message_of
+
+
+BAD = np.eye(40, 48, dtype="<u4")
+"""A pixel mask."""
+
+
+def dectris_v1() -> Subject:
+    start = dectris.v1_start(1, {"wavelength": 1.0332, "detector_distance": 0.1}, BAD)
+    messages = [
+        [
+            *start,
+            *dectris.v1_image(IMAGE.astype(letters), encoding=encoding, appendix=b'{"run": {"name": 5}}'),
+        ]
+        for encoding in (*dectris.V1_ENCODINGS, "bs-lz4>")
+        for letters in ("u1", "u2", "u4")
+    ]
+    decoder = decoder_of(DectrisV1Decoder, "wavelength A", "detector_distance m", copy_header=("run/name",))
+    return Subject(messages, decoder, in_series(len(start)))
+
+
+def dectris_v2() -> Subject:
+    values = {"incident_wavelength": 1.0332, "detector_translation": [0.0, 0.0, 0.1]}
+    start = dectris.v2_start(values, pixel_mask={"threshold_1": BAD})
+    messages = [
+        [*start, *dectris.v2_image({"threshold_1": image, "threshold_2": image}, compression=compression)]
+        for compression in dectris.V2_COMPRESSIONS
+        for image in (IMAGE.astype("u1"), IMAGE.astype("<u2"), IMAGE.astype("<u4"))
+    ]
+    clen, copied = "detector_translation/2 m", ("start_time", "user_data/run")
+    decoder = decoder_of(DectrisV2Decoder, "incident_wavelength A", clen, copy_header=copied)
+    return Subject(messages, decoder, in_series(len(start)))
+
+
+def jungfraujoch() -> Subject:
+    spots = [(float(i), 2.5, 100.0) for i in range(20)]
+    start = jfjoch.start({"incident_wavelength": 1.0332}, -32768)
+    messages = [
+        [*start, *encode(IMAGE.astype(letters), compression=compression, spots=spots)]
+        for encode in (jfjoch.image, jfjoch.early_image)
+        for compression in ("none", "bslz4", "bszstd")
+        for letters in ("<i2", "<i4")
+    ]
+    decoder = decoder_of(JungfraujochDecoder, "incident_wavelength A", "0.1 m", peaks="msgpack")
+    return Subject(messages, decoder, in_series(len(start)))
+
+
+def lclstreamer() -> Subject:
+    start = lcls.start(IMAGE.shape, "float64", detector={"distance": 0.1})
+    messages = [
+        [*start, *lcls.image(IMAGE.astype(letters), values={"photon_wavelength": 1.0332})]
+        for letters in ("<f8", "<i8", "<u2")
+    ]
+    decoder = decoder_of(LclstreamerDecoder, "photon_wavelength A", "detector/distance m")
+    return Subject(messages, decoder, in_series(len(start)))
+
+
+class LastFrame:
+    """Decodes the last frame of an HDF5 message, once it has said how many there are."""
+
+    def __init__(self, *made_from: Any) -> None:
+        self._messages = Hdf5Messages(*made_from)
+
+    def decode(self, message: Message) -> Frame:
+        """As `Hdf5Messages.decode`."""
+        return self._messages.decode(replace(message, number=self._messages.frame_count(message) - 1))
+
+
+def hdf5() -> Subject:
+    lists = [([1.0, 30.5], [2.0, 20.5], [100.0, 50.0])] * 3
+    values = {"/run/wavelength": [1.1, 1.2, 1.3], "/run/clen": 0.1, "/run/name": b"r7"}
+    messages = [
+        [
+            encode_hdf5(
+                np.stack([IMAGE.astype(letters)] * 3),
+                values,
+                data="/image",
+                compression=compression,
+                chunks=None if i % 2 else (2, 40, 48),
+                masks={"/mask": np.zeros((40, 48), np.uint8)},
+                cxi=("/peaks", lists),
+            )
+        ]
+        for i, compression in enumerate(("none", *HDF5_COMPRESSIONS))
+        for letters in ("<u2", "<i4", "<f4")
+    ]
+    more = "peak_list = /peaks\nmask0_data = /mask\nmask0_badbits = 1\ndata = /image"
+    decoder = decoder_of(
+        LastFrame, "/run/wavelength A", f"/run/clen m\n{more}", peaks="cxi", copy_header=("/run/name",)
+    )
+    return Subject(messages, decoder, cases=100_000)
+
+
+SUBJECTS: dict[str, Callable[[], Subject]] = {
+    "cbf": cbf,
+    "chunks": chunks,
+    "dectris-v1": dectris_v1,
+    "dectris-v2": dectris_v2,
+    "hdf5": hdf5,
+    "jungfraujoch": jungfraujoch,
+    "lclstreamer": lclstreamer,
+    "seedee": seedee,
+}
