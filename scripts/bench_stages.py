@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each stage alone: CPU time, medians over simulated 4-megapixel hits, beside indexamajig's profile."""
+"""Each stage alone: CPU time, medians over simulated 4-megapixel hits, beside indexamajig's profile.
+
+Decoding is compared with the decompressor instead: see `bench_decoding`.
+"""
 
 import argparse
 import sys
@@ -9,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from bench_common import PEAK_OPTIONS, cpu_ms, header, load, make_frames, median_stage, reference, row
+from bench_decoding import decoding
 
 from gpuidx.arguments import parse
 from gpuidx.cell import parse_cell
@@ -28,6 +32,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         _peak_search(Path(name), n_frame)
         _after_peaks(Path(name), n_frame)
+    decoding(n_frame)
     return 0
 
 
