@@ -24,6 +24,9 @@ SHIFT = (0.0013, -0.0021)
 MOST = 60_000
 """Pixels of a file that are looked at."""
 
+LARGE = 5_000_000
+"""Pixels of a slab from which on no resolution limit is drawn: that takes a second."""
+
 OLD = {
     "mask": "mask0_data",
     "mask_file": "mask0_file",
@@ -123,7 +126,7 @@ def data_set(panels, file, data):
     return np.random.default_rng(zlib.crc32(f"{file} {data}".encode())).integers(0, 32, shape, np.uint8)
 
 
-def bad_pixels(name, panel, bad, fs, ss, place, q, masks):
+def bad_pixels(name, panel, bad, fs, ss, place, q, masks, highres):
     """Whether pixels are bad, and whether that is too close to a limit to be sure."""
     width = whole(panel["max_fs"]) - whole(panel["min_fs"]) + 1
     height = whole(panel["max_ss"]) - whole(panel["min_ss"]) + 1
@@ -132,8 +135,8 @@ def bad_pixels(name, panel, bad, fs, ss, place, q, masks):
     edge = whole(panel["mask_edge_pixels"])
     found = (fs < edge) | (fs >= width - edge) | (ss < edge) | (ss >= height - edge)
     inv_d = np.linalg.norm(q, axis=1)
-    found |= inv_d >= 1 / HIGHRES
-    unsure = np.abs(inv_d * HIGHRES - 1) < PRECISION
+    found |= inv_d >= 1 / highres if highres < np.inf else False
+    unsure = np.abs(inv_d * highres - 1) < PRECISION
     raw = {"fs": fs + whole(panel["min_fs"]), "ss": ss + whole(panel["min_ss"])}
     lab = {axis: place[:, i] * atof(panel["res"]) for i, axis in enumerate("xy")}
     for region in bad.values():
@@ -172,7 +175,8 @@ def compare(text, geometry, clen, shift):
     def masks(file, data):
         return data_set(panels, file, data)
 
-    drawn = Masks(geometry, HIGHRES, reader=masks).at(detector, WAVELENGTH)
+    highres = HIGHRES if np.prod(geometry.slab_shape) < LARGE else np.inf
+    drawn = Masks(geometry, highres, reader=masks).at(detector, WAVELENGTH)
     rng = np.random.default_rng(4)
     kept = {}
     count = np.zeros(2, int)
@@ -194,7 +198,7 @@ def compare(text, geometry, clen, shift):
                 kept[file, data] = masks(file, data)
             return kept[file, data]
 
-        expected, unsure = bad_pixels(name, panel, bad, fs, ss, place, q, cached)
+        expected, unsure = bad_pixels(name, panel, bad, fs, ss, place, q, cached, highres)
         x0, y0 = detector.rect[i, :2]
         assert np.array_equal(drawn[y0 + ss, x0 + fs] | unsure, expected | unsure), name
         assert np.mean(unsure) < 0.02
