@@ -118,8 +118,9 @@ def bad_by_bits(values: NDArray[Any], mask: MaskSource) -> NDArray[np.bool_]:
         values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
     with np.errstate(invalid="ignore"):
         bits = values.astype(np.int64)
-    bad: NDArray[np.bool_] = (bits & mask.bad_bits) != 0
-    bad |= (bits & mask.good_bits) != mask.good_bits
+    bad = (bits & mask.bad_bits) != 0 if mask.bad_bits else np.zeros(bits.shape, bool)
+    if mask.good_bits:
+        bad |= (bits & mask.good_bits) != mask.good_bits
     return bad
 
 

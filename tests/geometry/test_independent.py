@@ -172,13 +172,16 @@ def compare(text, geometry, clen, shift):
     assert list(panels) == [panel.name for panel in geometry.panels]
     detector = geometry.detector(clen, *shift)
 
+    kept = {}
+
     def masks(file, data):
-        return data_set(panels, file, data)
+        if (file, data) not in kept:
+            kept[file, data] = data_set(panels, file, data)
+        return kept[file, data]
 
     highres = HIGHRES if np.prod(geometry.slab_shape) < LARGE else np.inf
     drawn = Masks(geometry, highres, reader=masks).at(detector, WAVELENGTH)
     rng = np.random.default_rng(4)
-    kept = {}
     count = np.zeros(2, int)
     for i, (name, panel) in enumerate(panels.items()):
         width, height = (whole(panel[f"max_{a}"]) - whole(panel[f"min_{a}"]) + 1 for a in ("fs", "ss"))
@@ -193,12 +196,7 @@ def compare(text, geometry, clen, shift):
             size = np.linalg.norm(theirs, axis=1)
             assert np.all(np.linalg.norm(mine - theirs, axis=1) <= PRECISION * size + 1e-300), name
 
-        def cached(file, data):
-            if (file, data) not in kept:
-                kept[file, data] = masks(file, data)
-            return kept[file, data]
-
-        expected, unsure = bad_pixels(name, panel, bad, fs, ss, place, q, cached, highres)
+        expected, unsure = bad_pixels(name, panel, bad, fs, ss, place, q, masks, highres)
         x0, y0 = detector.rect[i, :2]
         assert np.array_equal(drawn[y0 + ss, x0 + fs] | unsure, expected | unsure), name
         assert np.mean(unsure) < 0.02
