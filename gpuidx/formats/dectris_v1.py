@@ -135,7 +135,7 @@ def json_map(part: memoryview, name: str) -> dict[str, Any]:
     if len(part) > LONGEST_JSON:
         raise Rejected("malformed message", f"{name} has {len(part)} bytes; JSON has at most {LONGEST_JSON}")
     try:
-        found = json.loads(bytes(part))
+        found = json.loads(bytes(part).decode())  # bytes would be searched for UTF-16 and UTF-32
     except (ValueError, RecursionError) as error:
         raise Rejected("malformed message", f"{name} is no JSON: {str(error)[:80]}") from error
     if not isinstance(found, dict):
