@@ -40,7 +40,7 @@ _CHUNK_HEAD = 12
 
 def begins(parts: Sequence[memoryview]) -> bool:
     """Whether a message can be Jungfraujoch's and not DECTRIS' own, by its first bytes."""
-    first = bytes(parts[-1][:256]) if parts else b""
+    first = bytes(parts[-1][:1024]) if parts else b""
     return dectris_v2.begins(parts) and any(key in first for key in OWN_KEYS)
 
 
