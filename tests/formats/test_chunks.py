@@ -68,6 +68,15 @@ def test_pixels_may_be_written_to(compression):
     assert_array_equal(unpack(memoryview(data), compression, U4, IMAGE.shape), IMAGE)
 
 
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_pixels_that_are_all_the_same_are_decompressed(compression):
+    """They come close to the greatest ratio that LZ4 can have."""
+    sent = np.full((1000, 1100), 7, "<u4")
+    assert_array_equal(
+        unpack(memoryview(compress(sent, compression)), compression, sent.dtype, sent.shape), sent
+    )
+
+
 def test_single_bytes_are_not_pythons_own():
     data = compress(np.array([5], "u1"), "lz4")
     found = unpack(memoryview(data), "lz4", np.dtype("u1"), (1,))
