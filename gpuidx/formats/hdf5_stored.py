@@ -203,9 +203,7 @@ class Stored:
         pieces = _pieces(plist, chosen) if _is_plain(data, data.dtype) else None
         try:
             for piece in pieces or ():
-                part = self.array(self._locate(data, plist, piece))
-                with np.errstate(over="ignore", invalid="ignore"):
-                    np.copyto(target[piece.goal], part, casting="unsafe")
+                _copy(target[piece.goal], self.array(self._locate(data, plist, piece)))
         except _NotOursError:
             pieces = None
         if pieces is None:
@@ -243,12 +241,18 @@ class Stored:
             _check_filters(data, plist, filters, chosen)
         if any(number >= OWN_FILTERS for number, _ in filters):
             import hdf5plugin  # noqa: F401  (registers its filters)
-        if target.flags.c_contiguous and target.flags.writeable:
+        if target.flags.c_contiguous and target.flags.writeable and target.dtype == data.dtype:
             data.read_direct(target, chosen)
-        else:
-            fresh = np.empty(target.shape, target.dtype)
-            data.read_direct(fresh, chosen)
-            target[...] = fresh
+            return
+        fresh = np.empty(target.shape, data.dtype)  # HDF5 converts in another way than NumPy
+        data.read_direct(fresh, chosen)
+        _copy(target, fresh)
+
+
+def _copy(target: NDArray[Any], values: NDArray[Any]) -> None:
+    """Copy values, converted as a C cast does."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.copyto(target, values, casting="unsafe")
 
 
 def compression_of(filters: Filters, itemsize: int) -> str | None:
