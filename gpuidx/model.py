@@ -19,6 +19,9 @@ PIXEL_TYPES = ("u2", "i2", "u4", "i4", "f4")
 BYTE_TYPES = ("u1", "i1")
 """dtypes that devices take too, as they were sent: half as much has to go over the bus."""
 
+RECOGNISED = "messages recognised as "
+"""How a worker's note begins that is no fault."""
+
 PADDING = b"\xc1"
 """Up to 15 such bytes may stand in front of a message, so that its pixels are aligned in memory.
 

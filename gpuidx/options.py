@@ -26,6 +26,15 @@ ENGINES = (
 """Indexing methods of CrystFEL; named on a command line they all mean gpuidx's own engine."""
 
 
+DATA_FORMATS = (
+    "auto", "msgpack", "hdf5", "seedee", "cbf", "dectris-v1", "dectris-v2", "jungfraujoch", "lclstreamer",
+)  # fmt: skip
+
+PEAK_METHODS = ("zaef", "peakfinder8", "msgpack", "hdf5", "cxi", "none")
+
+PEAKS_SENT = ("msgpack", "hdf5", "cxi")
+"""Values of ``--peaks`` that mean lists which come with the frames."""
+
 MOST_BATCH = 128
 """Frames in a batch of a CUDA device."""
 
@@ -99,8 +108,8 @@ class InputOptions:
         None, group=BASIC, metavar="FILE", help="own secret key (CURVE); with --zmq-bind that of the server"
     )
     data_format: str = option(
-        "auto", group=BASIC, metavar="FORMAT", choices=("auto", "msgpack"),
-        help="format of streamed frames: auto or msgpack",
+        "auto", group=BASIC, metavar="FORMAT", choices=DATA_FORMATS,
+        help=f"format of streamed frames: {', '.join(DATA_FORMATS)}",
     )  # fmt: skip
     image_data: bool = option(
         True, group=BASIC, off=True, help="do not read the image, only headers and the peak list"
@@ -127,8 +136,8 @@ class PeakOptions:
     """Peak search, and what is done with peaks that came with a frame."""
 
     peaks: str = option(
-        "zaef", group=PEAKS, metavar="METHOD", choices=("zaef", "peakfinder8", "msgpack", "none"),
-        help="peak search: peakfinder8, msgpack (peaks sent along) or none",
+        "zaef", group=PEAKS, metavar="METHOD", choices=PEAK_METHODS,
+        help="peak search: peakfinder8, peaks sent along (msgpack, hdf5 or cxi) or none",
     )  # fmt: skip
     peak_radius: tuple[float, ...] | None = option(
         None, group=PEAKS, metavar="R1,R2,R3", type=numbers(3),
@@ -390,7 +399,7 @@ def _check_support(o: Options) -> None:
         raise OptionError("--peaks=msgpack takes peaks from messages; it needs --zmq-input")
     if o.peaks == "peakfinder8" and not o.image_data:
         raise OptionError("--peaks=peakfinder8 needs images; give --peaks=msgpack, or no --no-image-data")
-    if o.peaks == "msgpack" and o.revalidate and not o.image_data:
+    if o.peaks in PEAKS_SENT and o.revalidate and not o.image_data:
         raise OptionError(
             "without images the peaks sent along cannot be checked, and none would be left; "
             "give --no-revalidate with --no-image-data"

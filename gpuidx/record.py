@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gpuidx.flow.accounts import CRASHED, REJECTED, Accounts
 from gpuidx.flow.output import Output
+from gpuidx.model import RECOGNISED
 from gpuidx.options import Options
 from gpuidx.status import DeviceUse, Status
 
@@ -55,6 +56,7 @@ class Record:
         self._output: Output | None = None
         self._arrived: dict[int, float] = {}
         self._said: Counter[tuple[str, str]] = Counter()
+        self._recognised: set[str] = set()
 
     def open(self, head: bytes) -> None:
         """Begin the stream with its *head*.
@@ -97,6 +99,11 @@ class Record:
             assert self._output is not None
             self._output.write(place[: answered.n_byte])
         for text, n in answered.notes:
+            if text.startswith(RECOGNISED):
+                if text not in self._recognised:
+                    log.info("%s", text)
+                self._recognised.add(text)
+                continue
             if text not in self.notes:
                 log.warning("frame %d: %s (further ones are counted only)", serial, text)
             self.notes[text] += n

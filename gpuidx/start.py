@@ -14,7 +14,7 @@ from gpuidx.flow.platform import memory_available
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.streaming import check_mask_files, streaming_problems
 from gpuidx.handover import extra_bytes
-from gpuidx.options import Options
+from gpuidx.options import PEAKS_SENT, Options
 from gpuidx.selection import Choice
 from gpuidx.sources.files import check_list
 
@@ -77,10 +77,10 @@ def check_inputs(options: Options, geometry: Geometry, cell: UnitCell | None) ->
     check_mask_files(geometry, read_masks=options.mask_data)
     if options.zmq_input:
         wanted = {"read_masks": options.mask_data, "read_images": options.image_data}
-        for problem in streaming_problems(geometry, **wanted):
+        for problem in streaming_problems(geometry, **wanted, data_format=options.data_format):
             raise GeometryError(geometry.file, None, problem)
-    if options.peaks == "msgpack" and not geometry.peak_list:
-        raise GeometryError(geometry.file, None, "--peaks=msgpack needs 'peak_list = KEY' here")
+    if options.peaks in PEAKS_SENT and options.data_format != "jungfraujoch" and not geometry.peak_list:
+        raise GeometryError(geometry.file, None, f"--peaks={options.peaks} needs 'peak_list = NAME' here")
     if options.does_index and (cell is None or cell.parameters is None):
         raise OptionError(f"{options.pdb} has no cell parameters; indexing needs them (or --indexing=none)")
 

@@ -2,53 +2,52 @@
 """Messages to frames; `Decoder` recognises the format and hands the message to the one who knows it."""
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 from gpuidx.errors import Rejected
+from gpuidx.formats import cbf, dectris_v1, dectris_v2, hdf5_messages, jungfraujoch, lclstreamer, seedee
 from gpuidx.formats.frame import Buffers
 from gpuidx.formats.hdf5 import Hdf5Files
 from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.formats.messages import MsgPackDecoder
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
-from gpuidx.model import BYTE_TYPES, PADDING, PIXEL_TYPES, Frame, Message
+from gpuidx.model import BYTE_TYPES, PADDING, PIXEL_TYPES, RECOGNISED, Frame, Message
 from gpuidx.options import Options
 
 __all__ = ["Decoder", "detect"]
+
+
+class Format(NamedTuple):
+    """A kind of message: its name for the user, how it begins, and the class that decodes it."""
+
+    text: str
+    begins: Callable[[Sequence[memoryview]], bool]
+    decoder: Callable[..., Any]
+
+
+FORMATS = {
+    "hdf5": Format("HDF5", hdf5_messages.begins, hdf5_messages.Hdf5Messages),
+    "cbf": Format("CBF", cbf.begins, cbf.CbfDecoder),
+    "seedee": Format("Seedee", seedee.begins, seedee.SeedeeDecoder),
+    "dectris-v1": Format("DECTRIS Stream V1", dectris_v1.begins, dectris_v1.DectrisV1Decoder),
+    "lclstreamer": Format("LCLStreamer", lclstreamer.begins, lclstreamer.LclstreamerDecoder),
+    "jungfraujoch": Format("Jungfraujoch", jungfraujoch.begins, jungfraujoch.JungfraujochDecoder),
+    "dectris-v2": Format("DECTRIS Stream V2", dectris_v2.begins, dectris_v2.DectrisV2Decoder),
+    "msgpack": Format("MsgPack", lambda parts: True, MsgPackDecoder),
+}
+"""Values of ``--data-format`` but ``auto``, in the order in which ``auto`` tries them."""
 
 _PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
 
 LONGEST_PADDING = 15
 
-_FOREIGN = (
-    ((b"\x89HDF\r\n\x1a\n",), "an HDF5 file"),
-    ((b"###CBF",), "a CBF image"),
-    ((b"\x1f\x8b",), "gzipped"),
-    ((b"\xd9\xd9\xf7",), "CBOR"),
-    ((b"{",), "JSON"),
-)
 
-
-def detect(data: memoryview) -> str:
-    """The format of a message, by its first bytes; in this version that is ``"msgpack"``.
-
-    Raises
-    ------
-    Rejected
-        If it is a pickle, or a format that is known but not built in.
-    """
-    head = bytes(data[:8])
-    if head.startswith(_PICKLES):
-        raise Rejected(
-            "a pickle",
-            "a Python pickle is never opened; if this is OM's stream for its GUI, use its responding socket",
-        )
-    for starts, name in _FOREIGN:
-        if head.startswith(starts):
-            raise Rejected("format not built in", f"the message is {name}; this version reads msgpack")
-    if len(head) > 1 and 0xA1 <= head[0] <= 0xBF and 0x60 <= head[1] <= 0x7B:
-        raise Rejected("format not built in", "the message looks like CBOR; this version reads msgpack")
-    return "msgpack"
+def detect(parts: Sequence[memoryview]) -> str:
+    """The format of a message, by its first bytes; MsgPack if it is none of the others."""
+    return next(name for name, known in FORMATS.items() if known.begins(parts))
 
 
 def without_padding(message: Message) -> Message:
@@ -72,18 +71,39 @@ class Decoder:
     ----------
     notes
         Counts what was ignored without harm: further maps, duplicate keys, dropped peaks, copied headers
-        that were missing.
+        that were missing; and, with `RECOGNISED` in front, formats that were not told.
     """
 
     def __init__(self, geometry: Geometry, options: Options, masks: Masks | None) -> None:
         self.notes: Counter[str] = Counter()
-        headers, buffers = (
-            HeaderLookup(geometry, options.copy_header, self.notes, options),
-            Buffers(geometry.arrays),
-        )
-        self._buffers = buffers
-        self._msgpack = MsgPackDecoder(geometry, options, headers, masks, buffers, self.notes)
-        self._files = Hdf5Files(geometry, options, headers, masks, buffers)
+        self._buffers = Buffers(geometry.arrays)
+        headers = HeaderLookup(geometry, options.copy_header, self.notes, options)
+        self._made_from = (geometry, options, headers, masks, self._buffers, self.notes)
+        self._files = Hdf5Files(geometry, options, headers, masks, self._buffers)
+        self._format = options.data_format
+        self._decoders: dict[str, Any] = {}
+        self._recognised = ""
+
+    def _decoder(self, name: str) -> Any:
+        if name not in self._decoders:
+            self._decoders[name] = FORMATS[name].decoder(*self._made_from)
+        return self._decoders[name]
+
+    def _format_of(self, message: Message) -> str:
+        """The format that the user told, or the one that the message begins with."""
+        if bytes(message.data[:2]) in _PICKLES:
+            raise Rejected(
+                "a pickle",
+                "a Python pickle is never opened; "
+                "if this is OM's stream for its GUI, use its responding socket",
+            )
+        if self._format != "auto":
+            return self._format
+        name = detect(message.parts or (message.data,))
+        if name != self._recognised:
+            self._recognised = name
+            self.notes[f"{RECOGNISED}{FORMATS[name].text} (--data-format={name})"] = 1
+        return name
 
     def decode(self, message: Message, room: memoryview | None = None) -> Frame:
         """The frame of a message, or of a file if the message has no data.
@@ -103,11 +123,17 @@ class Decoder:
         """
         self._buffers.room = room
         self._buffers.types = PIXEL_TYPES if room is None else (*PIXEL_TYPES, *BYTE_TYPES)
-        if not message.data:
-            return self._files.decode(message)
+        if not message.data and not message.parts:
+            return self._decode_file(message)
         message = without_padding(message)
-        detect(message.data)
-        return self._msgpack.decode(message)
+        frame: Frame = self._decoder(self._format_of(message)).decode(message)
+        return frame
+
+    def _decode_file(self, message: Message) -> Frame:
+        if cbf.file_begins(message.filename):
+            frame: Frame = self._decoder("cbf").decode_file(message)
+            return frame
+        return self._files.decode(message)
 
     def frame_count(self, message: Message) -> int:
         """How many frames a message holds.
@@ -115,9 +141,15 @@ class Decoder:
         Raises
         ------
         Rejected
-            If it holds none.
+            If it holds none, or that cannot be found out.
         """
-        return 1
+        if not message.data:
+            return 1
+        message = without_padding(message)
+        if self._format_of(message) != "hdf5":
+            return 1
+        count: int = self._decoder("hdf5").frame_count(message)
+        return count
 
     def close(self) -> None:
         """Close the files that are still open."""

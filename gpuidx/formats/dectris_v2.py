@@ -22,13 +22,12 @@ from gpuidx.formats.frame import Buffers, slab
 from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.formats.named_values import header_value
 from gpuidx.formats.no_data import NoData, unused_value
-from gpuidx.formats.one_image import PEAKS_SENT
 from gpuidx.formats.planes import plane, plane_shape
 from gpuidx.formats.starts import Start, Starts, masked_pixels, saturation
 from gpuidx.geometry import DataArray, Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message, PeakList
-from gpuidx.options import Options
+from gpuidx.options import PEAKS_SENT, Options
 
 _TYPE = re.compile(rb"dtype[\x60-\x77](start|image|end)")
 _MAP = re.compile(rb"(?:\xd9\xd9\xf7)?[\xa1-\xbb\xbf]")

@@ -13,13 +13,10 @@ from gpuidx.formats.planes import plane, plane_shape
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message
-from gpuidx.options import Options
+from gpuidx.options import PEAKS_SENT, Options
 
 NAME = "the image"
 """What it is called in texts."""
-
-PEAKS_SENT = ("msgpack", "hdf5", "cxi")
-"""Values of ``--peaks`` that take peaks from the message."""
 
 
 class OneImage:

@@ -13,8 +13,8 @@ import numpy as np
 import zmq
 
 from gpuidx.model import PADDING
-from gpuidx.sources.contract import FRAME, Taken
-from gpuidx.sources.series import LONGEST_HEAD, role
+from gpuidx.sources.contract import FRAME, START, Taken
+from gpuidx.sources.series import LONGEST_HEAD, role, worth_keeping
 from gpuidx.tasks import ALIGNMENT, offsets
 
 SHORT = 15
@@ -117,6 +117,8 @@ def put(parts: Sequence[zmq.Frame], slot: memoryview, tags: Sequence[bytes] = ()
             "too many parts", f"{len(parts)} parts of {lengths} bytes; expected [tag, payload] or one"
         )
     given = role(bytes(views[0][:LONGEST_HEAD]))
+    if given == START:
+        views = worth_keeping(views)
     size = sum(map(len, views))
     if size <= SHORT and given == FRAME:
         return _refuse_short(b"".join(views))

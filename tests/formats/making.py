@@ -53,7 +53,13 @@ GUARD = 64
 
 def decoder(text: str = GEOMETRY, extra: str = "", masks: Any = None, **options: Any) -> Decoder:
     """A decoder of a run; options as on the command line."""
-    given = {"peaks": "peakfinder8", "zmq_input": ("tcp://h:1",), "zmq_subscribe": ("",)} | options
+    given = {
+        "peaks": "peakfinder8",
+        "zmq_input": ("tcp://h:1",),
+        "zmq_subscribe": ("",),
+        "data_format": "msgpack",
+    }
+    given |= options
     geometry = parse_geometry(text.replace("{extra}", extra), "test.geom")
     run = Options(geometry="test.geom", output="test.stream", indexing="none", **given)
     return Decoder(geometry, run, masks)

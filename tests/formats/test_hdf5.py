@@ -166,8 +166,8 @@ def test_rejects(tmp_path, written, text, event, why, detail):
 
 
 def test_a_file_that_is_missing_or_no_hdf5_is_named(tmp_path):
-    missing, other = str(tmp_path / "none.h5"), tmp_path / "a.cbf"
-    other.write_bytes(b"###CBF: VERSION 1.5")
+    missing, other = str(tmp_path / "none.h5"), tmp_path / "a.txt"
+    other.write_bytes(b"some text")
     assert reason(missing) == ("file cannot be read", f"{missing}: No such file or directory")
     assert reason(str(other)) == ("file cannot be read", f"{other}: not an HDF5 file")
     assert reason(str(tmp_path))[0] == "file cannot be read"

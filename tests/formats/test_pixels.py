@@ -103,7 +103,7 @@ def test_a_message_from_a_source_is_decoded_without_a_copy(before):
     memory = np.zeros(len(data) + 32, np.uint8)
     slot = memory[-memory.ctypes.data % 16 :]
     taken = put([zmq.Frame(data)], memoryview(slot))
-    message = Message(serial=1, filename="", event="", data=memoryview(slot)[: taken.size])
+    message = Message(serial=1, filename="", event="", data=memoryview(slot)[: sum(taken.sizes)])
     image = image_of(decoder().decode(message))
     assert np.shares_memory(image, memory)
     assert_array_equal(image, wide[:64])
