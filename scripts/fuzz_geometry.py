@@ -27,7 +27,10 @@ from gpuidx.simulation.detector import default_geometry
 LONGEST = 1.0
 """s of processor time that a file may take."""
 
-USED = 0.3
+SHORT, SHORTENED = 70, 0.97
+"""Lines to which this share of the texts is cut first: short ones are damaged and read much faster."""
+
+USED = 0.05
 """Share of the geometries that load and are used, which takes longer than to read them."""
 
 MOST_PIXELS = 4_000_000
@@ -63,9 +66,9 @@ def damaged(text: str, rng: random.Random) -> str:
     """The text after a few random changes."""
     keys, values = KEYS.split(), [value.replace("_", " ") for value in VALUES.split()]
     lines = text.split("\n")
-    if len(lines) > 400 and rng.random() < 0.8:
-        start = rng.randrange(len(lines) - 200)
-        lines = lines[:40] + lines[start : start + 200]
+    if len(lines) > SHORT and rng.random() < SHORTENED:
+        start = rng.randrange(len(lines) - SHORT // 2)
+        lines = lines[: SHORT // 2] + lines[start : start + SHORT // 2]
     for _ in range(rng.choice((1, 1, 2, 3, 8, 30))):
         at = rng.randrange(len(lines)) if lines else 0
         change = rng.randrange(10)
