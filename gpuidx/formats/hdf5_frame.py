@@ -259,7 +259,13 @@ class FrameReader:
         elif any(i >= extent for i, extent in zip(index, shape, strict=False)):
             raise Rejected("bad header value", f"'{path}' has shape {shape}, the frame is {index}")
         index += (0,) * (found.ndim - len(index))
-        value = self.stored.read(found, index) if dtype.kind in "uif" else found[index]
+        value: object
+        if dtype.kind in "uifS":
+            value = self.stored.read(found, index)
+        elif h5py.check_string_dtype(dtype) is not None:
+            value = self.stored.text(found, index)
+        else:
+            raise Rejected("bad header value", f"'{path}' has type {dtype}; expected numbers or text")
         if isinstance(value, np.ndarray | np.generic):
             value = value.item()
         if isinstance(value, bytes):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.chunks import MOST_BYTES, Chunk, checked, decompressed
+from gpuidx.formats.hdf5_text import REFERENCE, text_at
 
 GZIP, SHUFFLE, LZ4, BITSHUFFLE = 1, 2, 32004, 32008
 """Numbers of filters."""
@@ -42,8 +43,11 @@ class Place(Protocol):
     trusted: bool
     """Whether HDF5's own reading may be used with any filter."""
 
-    def contiguous(self, data: Any, dtype: np.dtype[Any]) -> memoryview | None:
-        """All bytes of a contiguous data set; None to let HDF5 read them."""
+    message: memoryview
+    """The file in memory; empty for one that is not there."""
+
+    def contiguous(self, data: Any, size: int) -> memoryview | None:
+        """All *size* bytes of a contiguous data set; None to let HDF5 read them."""
 
     def chunk(self, data: Any, corner: tuple[int, ...]) -> tuple[int, memoryview] | None:
         """Mask of skipped filters and bytes of a chunk; None if nothing is stored there."""
@@ -53,8 +57,9 @@ class InFile:
     """Data sets of a file that the user named."""
 
     trusted = True
+    message = memoryview(b"")
 
-    def contiguous(self, data: Any, dtype: np.dtype[Any]) -> memoryview | None:
+    def contiguous(self, data: Any, size: int) -> memoryview | None:
         """None: HDF5 reads straight into the slab."""
         return None
 
@@ -80,10 +85,10 @@ class InMessage:
     def __init__(self, message: memoryview) -> None:
         self.message = message
 
-    def contiguous(self, data: Any, dtype: np.dtype[Any]) -> memoryview | None:
+    def contiguous(self, data: Any, size: int) -> memoryview | None:
         """The bytes in the message; None for data that have no place there (compact, or never written)."""
         offset = data.id.get_offset()
-        return None if offset is None else self._part(data, offset, math.prod(data.shape) * dtype.itemsize)
+        return None if offset is None else self._part(data, offset, size)
 
     def chunk(self, data: Any, corner: tuple[int, ...]) -> tuple[int, memoryview] | None:
         """The bytes as `Place.chunk` gives them, a view into the message."""
@@ -156,7 +161,7 @@ class Stored:
         dtype = data.dtype
         if not _is_plain(data, dtype):
             return None
-        raw = self.place.contiguous(data, dtype)
+        raw = self.place.contiguous(data, math.prod(data.shape) * dtype.itemsize)
         if raw is not None:
             return Located(np.frombuffer(raw, dtype).reshape(data.shape), chosen)
         plist = data.id.get_create_plist()
@@ -218,6 +223,24 @@ class Stored:
         self.into(data, chosen, found)
         return found
 
+    def text(self, data: Any, index: tuple[int, ...]) -> Any:
+        """One text of variable length; of a message only if it lies there in one piece.
+
+        Raises
+        ------
+        Rejected
+            If it does not, or its claims do not hold.
+        """
+        if self.place.trusted:
+            return data[index]
+        raw = self.place.contiguous(data, data.size * REFERENCE.size)
+        plist = h5py.h5i.get_file_id(data.id).get_create_plist()
+        if raw is None or plist.get_sizes() != (8, 8):
+            raise Rejected("bad header value", f"'{data.name}' has text of variable length that is in chunks")
+        at = REFERENCE.size * (int(np.ravel_multi_index(index, data.shape)) if index else 0)
+        reference = bytes(raw[at : at + REFERENCE.size])
+        return text_at(self.place.message, plist.get_userblock(), reference, data.name)
+
     def _locate(self, data: Any, plist: Any, piece: _Piece) -> Located:
         """The bytes of a chunk, checked."""
         shape, dtype = plist.get_chunk(), data.dtype
@@ -273,8 +296,8 @@ def _filters(plist: Any) -> Filters:
 
 
 def _is_plain(data: Any, dtype: np.dtype[Any]) -> bool:
-    """Whether the stored bytes are numbers as NumPy has them: HDF5 also knows integers of 12 bits."""
-    return dtype.kind in "uif" and bool(_plain_type(dtype).equal(data.id.get_type()))
+    """Whether the stored bytes are as NumPy has them, numbers or text: HDF5 also has integers of 12 bits."""
+    return dtype.kind == "S" or (dtype.kind in "uif" and bool(_plain_type(dtype).equal(data.id.get_type())))
 
 
 @lru_cache(maxsize=64)

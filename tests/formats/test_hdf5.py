@@ -152,7 +152,7 @@ REJECTED: dict[str, tuple[dict[str, Any], str, str, str, str]] = {
     "no energies": ({"energy": np.zeros(0)}, FILE, "//", "bad header value", "has shape (0,)"),
     "too few energies": ({"data": FRAMES, "energy": [1.0, 2.0]}, MANY, "//2", "bad header value", "(2,)"),
     "energy NaN": ({"energy": np.nan}, FILE, "//", "bad header value", "'/beam/energy' is nan"),
-    "energy a bool": ({"energy": True}, FILE, "//", "bad header value", "'/beam/energy' is True"),
+    "energy a bool": ({"energy": True}, FILE, "//", "bad header value", "'/beam/energy' has type bool"),
     "energy zero": ({"energy": 0}, FILE, "//", "absurd wavelength", "'/beam/energy' is 0 eV"),
     "energy a group": ({}, FILE.replace("/beam/energy", "/det"), "//", "missing key", "'/det' is a group"),
 }  # fmt: skip

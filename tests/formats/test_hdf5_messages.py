@@ -316,3 +316,65 @@ def test_the_number_not_the_event_says_which_frame():
     for event in ("", "//2", "//123"):
         frame = using.decode(dataclasses.replace(message(data, 1), event=event))
         assert_array_equal(image_of(frame), FRAMES[1])
+
+
+def test_texts_of_any_kind_are_header_values():
+    def fill(file):
+        file[DATA] = FRAMES[:2]
+        file["fixed"] = np.array([b"ab", b"cdef"])
+        file["variable"] = ["ab", "cdef"]
+        file.create_dataset("packed", data=np.array([b"ab", b"cdef"]), chunks=(1,), compression="gzip")
+        file["one"] = "cdef"
+        file.create_dataset("in chunks", data=["ab", "cdef"], chunks=(1,), dtype=h5py.string_dtype())
+        file["pair"] = np.zeros(2, [("a", "f4"), ("b", "f4")])
+
+    names = ("fixed", "variable", "packed", "one", "in chunks", "pair")
+    using = messages(copy_header=names)
+    frame = decode(made(fill), using, 1)
+    assert [frame.headers.get(name) for name in names] == ["cdef"] * 4 + [None, None]
+
+
+def damaged_text(at_place, value):
+    """A message whose photon energy is text, with bytes changed in its reference or its heap."""
+
+    def fill(file):
+        file[DATA] = IMAGE
+        del file["/beam/energy"]
+        file["/beam/energy"] = "9500"
+
+    data = bytearray(made(fill))
+    with h5py.File(io.BytesIO(bytes(data))) as file:
+        at = file["/beam/energy"].id.get_offset()
+    if at_place >= 16:  # in the heap
+        at = data.index(b"GCOL") - 16
+    data[at + at_place : at + at_place + len(value)] = value
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "why"),
+    [
+        (0, b"\xff\xff\xff\xff", "bad header value"),
+        (0, b"\0\0\0\0", "bad header value"),
+        (4, b"\xff" * 8, "bad header value"),
+        (4, b"\0" * 8, "damaged HDF5 file"),
+        (12, b"\x07", "damaged HDF5 file"),
+        (16, b"OOPS", "damaged HDF5 file"),
+        (24, b"\x07\0", "damaged HDF5 file"),
+        (40, b"\0" * 8, "damaged HDF5 file"),
+        (40, b"\xff" * 8, "damaged HDF5 file"),
+        (32, b"\x09", "damaged HDF5 file"),
+    ],
+)
+def test_a_text_that_is_not_where_it_is_said_to_be_is_no_trap(at, value, why):
+    """HDF5 itself fills four gigabytes with zeros, or never comes back."""
+    assert decode(damaged_text(0, b"")).photon_energy == pytest.approx(9500)
+    assert reason(damaged_text(at, value))[0] == why
+
+
+def test_texts_behind_a_user_block_are_found():
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", userblock_size=512) as file:
+        file[DATA] = IMAGE
+        file["/beam/energy"], file["/det/clen"] = ["9500"], "50"
+    assert decode(buffer.getvalue()).headers == {"/beam/energy": "9500", "/det/clen": "50"}
