@@ -75,7 +75,8 @@ FORMATS = {
     },
     "jungfraujoch": lambda image, number: (encode_jungfraujoch.image(image, number), ()),
     "lclstreamer": lambda image, number: (
-        encode_lclstreamer.image(image, number), tuple(encode_lclstreamer.start(image.shape, image.dtype.name))
+        encode_lclstreamer.image(image, number),
+        tuple(encode_lclstreamer.start(image.shape, image.dtype.name)),
     ),
 }  # fmt: skip
 

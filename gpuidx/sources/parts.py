@@ -3,10 +3,11 @@
 
 Nothing is decoded here.  Three things are known of formats, since a wrong guess costs no more than it did
 before: how a message may begin (to cut off a tag in front of it), that the first of several parts may be
-JSON which tells about the others (else it is a tag), and how MsgPack announces a long binary
+JSON which tells about the others (else it is a tag), and how MsgPack and CBOR announce a long binary
 (to place it so that its pixels are aligned and the decoder need not copy them again).
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,7 +27,7 @@ MOST_PARTS = 10
 LONGEST_TAG = 255
 """The first of two parts is a tag up to this length."""
 
-_BIN32 = b"\xc6"
+_LONG_BINARY = re.compile(rb"[\xc6\x5a]")  # MsgPack, CBOR; four bytes of length follow
 _HEAD = 1 << 16  # where the image's header is looked for: behind some 1000 peaks at most
 _WORTH = 1 << 14  # bytes from which a second copy of the pixels would be felt
 
@@ -96,12 +97,11 @@ def padding_for(data: memoryview) -> int:
     if size < _WORTH:
         return 0
     head = bytes(data[: min(_HEAD, size // 2)])
-    at = head.find(_BIN32)
-    while at >= 0:
+    for found in _LONG_BINARY.finditer(head):
+        at = found.start()
         length = int.from_bytes(head[at + 1 : at + 5], "big")
         if 2 * length > size and at + 5 + length <= size:
             return -(at + 5) % ALIGNMENT
-        at = head.find(_BIN32, at + 1)
     return 0
 
 
