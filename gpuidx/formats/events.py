@@ -11,7 +11,7 @@ import sys
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.hdf5 import frame_counts
-from gpuidx.formats.hdf5_frame import one_line
+from gpuidx.formats.hdf5_opened import one_line
 from gpuidx.geometry import Geometry, read_geometry
 
 

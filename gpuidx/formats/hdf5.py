@@ -13,8 +13,9 @@ import h5py
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.frame import Buffers
-from gpuidx.formats.hdf5_frame import FrameReader, Opened, one_line, parse_event, wants
-from gpuidx.formats.hdf5_stored import InFile
+from gpuidx.formats.hdf5_frame import FrameReader
+from gpuidx.formats.hdf5_opened import Opened, one_line, parse_event, wants
+from gpuidx.formats.hdf5_places import InFile
 from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks

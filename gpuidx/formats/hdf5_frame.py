@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One frame of an open HDF5 file: pixels and header values by the paths in the geometry, and the peak list.
 
-Where the file comes from is the business of `hdf5` and `hdf5_messages`.  An event is ``PATHS//INDICES``: what
-the ``%`` in paths stand for, joined by ``/``, then the frame's index along each dimension that the geometry
-calls ``%``.
+Where the file comes from is the business of `hdf5` and `hdf5_messages`.
 """
 
-import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +16,9 @@ from numpy.typing import NDArray
 from gpuidx.errors import Rejected
 from gpuidx.formats.frame import PIXEL_OF, Buffers, check_shape, slab, without_bad
 from gpuidx.formats.hdf5_masks import FrameMasks, FrameSaturation
+from gpuidx.formats.hdf5_opened import Opened, fill_path, wants
 from gpuidx.formats.hdf5_peaks import METHODS, Hdf5Peaks
-from gpuidx.formats.hdf5_stored import Chosen, Located, Place, Stored
+from gpuidx.formats.hdf5_stored import Chosen, Located, Stored
 from gpuidx.formats.lookup import FrameValues, HeaderLookup, check_value
 from gpuidx.geometry import DataArray, Geometry
 from gpuidx.geometry.masks import Masks
@@ -29,106 +27,6 @@ from gpuidx.options import Options
 
 LONGEST_VALUE = 1 << 16
 """Bytes of one header value."""
-
-
-def parse_event(event: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Path parts and indices of an event; ``//`` and the empty event have none.
-
-    Raises
-    ------
-    Rejected
-        If it has no ``//`` or an index is no number.
-    """
-    paths, slashes, indices = event.partition("//")
-    try:
-        numbers = tuple(int(word) for word in indices.split("/") if word)
-    except ValueError:
-        numbers = (-1,)
-    if (event and not slashes) or any(number < 0 for number in numbers):
-        raise Rejected("bad event", f"'{event}' is not understood; expected for instance //3 or entry//3")
-    return tuple(word for word in paths.split("/") if word), numbers
-
-
-def fill_path(path: str, parts: Sequence[str]) -> str:
-    """A path with its ``%`` replaced, in order.
-
-    Raises
-    ------
-    Rejected
-        If there are more of them than parts.
-    """
-    if path.count("%") > len(parts):
-        raise Rejected("bad event", f"the event has too few parts for the % in '{path}'")
-    for part in parts[: path.count("%")]:
-        path = path.replace("%", part, 1)
-    return path
-
-
-def one_line(error: Exception) -> str:
-    """What an exception says, fit for a log: HDF5's texts are long and may hold line breaks."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def wants(dims: Sequence[str | int]) -> str:
-    """What the geometry expects, as text."""
-    return f"the geometry has {len(dims)} dimensions ({', '.join(map(str, dims))})"
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """An open file, and which of its frames is meant.
-
-    Attributes
-    ----------
-    name
-        Of the file, for texts.
-    find
-        The data set or group at a path, None if there is none.
-    place
-        Where the values lie.
-    parts, index
-        Of the event.
-    batch
-        Whether the data sets have one dimension for frames in front, of which the geometry does not know.
-    n_frame
-        Frames of a message; 1 for a file, of which that is not asked.
-    masks_key
-        The same for frames with the same masks; None if they may differ.
-    """
-
-    name: str
-    find: Callable[[str], Any]
-    place: Place
-    parts: tuple[str, ...] = ()
-    index: tuple[int, ...] = ()
-    batch: bool = False
-    n_frame: int = 1
-    masks_key: Hashable = None
-
-    def entry(self, path: str) -> Any:
-        """What is at a path, in which the ``%`` are filled; None if nothing is."""
-        return self.find(fill_path(path, self.parts))
-
-    def dataset(self, path: str) -> Any:
-        """A data set by its path.
-
-        Raises
-        ------
-        Rejected
-            If there is none.
-        """
-        found = self.entry(path)
-        if not isinstance(found, h5py.Dataset):
-            what = "is not there" if found is None else "is a group"
-            raise Rejected("missing key", f"'{fill_path(path, self.parts)}' {what} in {self.name}")
-        return found
-
-    def dims(self, dims: tuple[str | int, ...]) -> tuple[str | int, ...]:
-        """Dimensions of the data sets, by those in the geometry."""
-        return ("%", *dims) if self.batch else dims
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +91,11 @@ class FrameReader:
         self.peaks: Hdf5Peaks | None = None
         if options.peaks in METHODS:
             self.peaks = Hdf5Peaks(geometry, options, notes, self.stored)
-        has_masks = masks is not None and masks.has_masks_in_frames
-        self._frame_masks = FrameMasks(masks, self.stored) if masks is not None and has_masks else None
-        has_maps = masks is not None and masks.has_saturation_in_frames
-        self._saturation = FrameSaturation(masks, self.stored) if masks is not None and has_maps else None
+        self._frame_masks = self._saturation = None
+        if masks is not None and masks.has_masks_in_frames:
+            self._frame_masks = FrameMasks(masks, self.stored, geometry)
+        if masks is not None and masks.has_saturation_in_frames:
+            self._saturation = FrameSaturation(masks, self.stored, geometry)
 
     def find(self, opened: Opened) -> Found:
         """All that an open file says of a frame; it may be closed then.

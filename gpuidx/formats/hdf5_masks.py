@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Masks and saturation maps in the files of frames; those in files of their own: `geometry.masks`."""
 
-from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
+from gpuidx.formats.hdf5_opened import Opened
 from gpuidx.formats.hdf5_stored import Chosen, Stored
-from gpuidx.geometry import Panel
+from gpuidx.geometry import Geometry, Panel
 from gpuidx.geometry.masks import Masks
-
-if TYPE_CHECKING:
-    from gpuidx.formats.hdf5_frame import Opened
-
 
 ReadPart = Callable[[str, Panel], NDArray[Any]]
 """Gives a panel's part (ss, fs) of the data set at a path."""
@@ -29,18 +26,26 @@ class _OfFile:
     ----------
     stored
         Reads data sets.
+    geometry
+        Says how much of them is needed.
     make
         Makes the array, with a function that reads parts.
     word
         What it is, for texts.
     """
 
-    def __init__(self, stored: Stored, make: Callable[[ReadPart], NDArray[Any]], word: str) -> None:
+    def __init__(
+        self, stored: Stored, geometry: Geometry, make: Callable[[ReadPart], NDArray[Any]], word: str
+    ) -> None:
         self._stored, self._make, self._word = stored, make, word
+        self._ends = {
+            "ss": max(panel.max_ss for panel in geometry.panels) + 1,
+            "fs": max(panel.max_fs for panel in geometry.panels) + 1,
+        }
         self._key: Hashable = None
         self._kept: NDArray[Any] | None = None
 
-    def array(self, opened: "Opened") -> NDArray[Any]:
+    def array(self, opened: Opened) -> NDArray[Any]:
         """The array of a frame, not to be written.
 
         Raises
@@ -57,7 +62,7 @@ class _OfFile:
         def read(path: str, panel: Panel) -> NDArray[Any]:
             nonlocal varies
             data, dims = opened.dataset(path), opened.dims(panel.dims)
-            chosen = _plane(data, panel, dims, opened.index, reason)
+            chosen = _plane(data, panel, dims, opened.index, self._ends, reason)
             varies = varies or ("%" in dims and data.ndim == len(dims))
             known = (data.name, str(chosen))
             if known not in planes:
@@ -84,15 +89,17 @@ class FrameMasks:
         Says which masks those are.
     stored
         Reads data sets.
+    geometry
+        Says how much of them is needed.
     """
 
-    def __init__(self, masks: Masks, stored: Stored) -> None:
+    def __init__(self, masks: Masks, stored: Stored, geometry: Geometry) -> None:
         def make(read: ReadPart) -> NDArray[np.bool_]:
             return masks.in_frame(lambda mask, panel: read(mask.data, panel))
 
-        self._of_file = _OfFile(stored, make, "mask")
+        self._of_file = _OfFile(stored, geometry, make, "mask")
 
-    def bad(self, opened: "Opened") -> NDArray[np.bool_]:
+    def bad(self, opened: Opened) -> NDArray[np.bool_]:
         """Bad pixels of a frame by the masks in its file; (ss, fs), not to be written.
 
         Raises
@@ -106,10 +113,10 @@ class FrameMasks:
 class FrameSaturation:
     """Reads the saturation maps that lie in the files of frames; parameters as those of `FrameMasks`."""
 
-    def __init__(self, masks: Masks, stored: Stored) -> None:
-        self._of_file = _OfFile(stored, masks.saturation_in_frame, "saturation map")
+    def __init__(self, masks: Masks, stored: Stored, geometry: Geometry) -> None:
+        self._of_file = _OfFile(stored, geometry, masks.saturation_in_frame, "saturation map")
 
-    def limits(self, opened: "Opened") -> NDArray[np.float32]:
+    def limits(self, opened: Opened) -> NDArray[np.float32]:
         """Saturation of each pixel of a frame, ADU; (ss, fs), not to be written.
 
         Raises
@@ -121,9 +128,14 @@ class FrameSaturation:
 
 
 def _plane(
-    data: Any, panel: Panel, dims: tuple[str | int, ...], index: tuple[int, ...], reason: str
+    data: Any,
+    panel: Panel,
+    dims: tuple[str | int, ...],
+    index: tuple[int, ...],
+    ends: Mapping[str, int],
+    reason: str,
 ) -> Chosen:
-    """A mask's plane, which holds all panels.
+    """The part of a mask's plane that holds all panels, which end at *ends*.
 
     The dimensions that count frames may be missing, or have the size 1: then the mask is for all frames.
     """
@@ -138,7 +150,7 @@ def _plane(
     chosen: list[int | slice] = []
     for dim, extent in zip(wanted, data.shape, strict=True):
         if dim in ("ss", "fs"):
-            chosen.append(slice(0, extent))
+            chosen.append(slice(0, min(extent, ends[str(dim)])))
             continue
         at = next(frame, -1) if dim == "%" else int(dim)
         if dim == "%" and extent == 1:

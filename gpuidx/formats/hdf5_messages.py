@@ -18,8 +18,9 @@ import numpy as np
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.frame import Buffers
-from gpuidx.formats.hdf5_frame import FrameReader, Opened, one_line, wants
-from gpuidx.formats.hdf5_stored import InMessage
+from gpuidx.formats.hdf5_frame import FrameReader
+from gpuidx.formats.hdf5_opened import Opened, one_line, wants
+from gpuidx.formats.hdf5_places import InMessage
 from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks

@@ -2,21 +2,19 @@
 """Peak lists in HDF5 files, for ``--peaks=hdf5`` and ``--peaks=cxi``, from files and from messages."""
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
+from gpuidx.formats.hdf5_opened import Opened
 from gpuidx.formats.hdf5_stored import Stored
 from gpuidx.formats.peaks import MOST_PEAKS, PeakReader
 from gpuidx.geometry import Geometry
 from gpuidx.model import PeakList
 from gpuidx.options import Options
-
-if TYPE_CHECKING:
-    from gpuidx.formats.hdf5_frame import Opened
 
 METHODS = ("hdf5", "cxi")
 """Values of ``--peaks`` that mean lists in HDF5 files; the layout is found out, as by CrystFEL 0.12."""
@@ -48,7 +46,7 @@ class Hdf5Peaks:
         self._measured_anew = options.revalidate
         self._reader = PeakReader(geometry, options.half_pixel_shift, notes)
 
-    def read(self, opened: "Opened") -> PeakList:
+    def read(self, opened: Opened) -> PeakList:
         """The peaks of a frame.
 
         Raises
@@ -61,21 +59,21 @@ class Hdf5Peaks:
             intensity = np.where(np.isfinite(intensity), intensity, 0.0)
         return self._reader.peaks(fs, ss, intensity)
 
-    def frame_count(self, opened: "Opened") -> int | None:
+    def frame_count(self, opened: Opened) -> int | None:
         """Frames for which there are lists; None for a table, which does not tell."""
         if not self._is_cxi(opened):
             return None
         counts = opened.dataset(f"{self.path}/{COUNT}")
         return None if counts.ndim != 1 else int(counts.shape[0])
 
-    def _is_cxi(self, opened: "Opened") -> bool:
+    def _is_cxi(self, opened: Opened) -> bool:
         if self.path is None:
             raise Rejected("bad peak list", "the geometry has no peak_list")
         if self.kind != "auto":
             return self.kind == "cxi"
         return isinstance(opened.entry(self.path), h5py.Group)
 
-    def _cxi(self, opened: "Opened") -> list[NDArray[np.float64]]:
+    def _cxi(self, opened: Opened) -> list[NDArray[np.float64]]:
         line = opened.index[0] if opened.index else 0
         counts = self._numbers(opened, f"{self.path}/{COUNT}", 1, line)
         if not opened.index and len(counts) > 1:
@@ -97,7 +95,7 @@ class Hdf5Peaks:
             columns.append(self._single(data, (line, slice(0, int(count)))))
         return columns
 
-    def _table(self, opened: "Opened") -> list[NDArray[np.float64]]:
+    def _table(self, opened: Opened) -> list[NDArray[np.float64]]:
         data = self._numbers(opened, str(self.path), 2)
         if opened.n_frame > 1:
             raise Rejected("bad peak list", f"'{data.name}' is one list, for {opened.n_frame} frames")
@@ -109,7 +107,7 @@ class Hdf5Peaks:
         table = self._single(data, (slice(0, data.shape[0]), slice(0, data.shape[1])))
         return [table[:, column] for column in range(3)]
 
-    def _numbers(self, opened: "Opened", path: str, ndim: int, line: int = 0) -> Any:
+    def _numbers(self, opened: Opened, path: str, ndim: int, line: int = 0) -> Any:
         """A data set of numbers, which has this line."""
         data = opened.dataset(path)
         if data.dtype.kind not in "uif" or data.ndim != ndim:

@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 from gpuidx.errors import Rejected
 from gpuidx.formats import events
 from gpuidx.formats.hdf5 import frame_counts
-from gpuidx.formats.hdf5_frame import fill_path, parse_event
+from gpuidx.formats.hdf5_opened import fill_path, parse_event
 from gpuidx.geometry import parse_geometry
 from gpuidx.model import Message
 

@@ -127,6 +127,17 @@ def test_masks_may_lie_in_the_message():
     assert reason(sent(masks={"/mask": np.full((64, 64), b"x")}), using)[0] == "bad mask"
 
 
+def test_of_a_mask_no_more_is_read_than_the_panels_need():
+    """Filling all of this one would take a terabyte."""
+    text = FILE.replace("{extra}", "mask0_data = /mask\nmask0_badbits = 0x1")
+
+    def fill(file):
+        file[DATA] = IMAGE
+        file.create_dataset("mask", (2**20, 2**20), "u1", chunks=(2**10, 2**10), fillvalue=1)
+
+    assert np.isnan(image_of(decode(made(fill), messages(text, with_masks=True)))).all()
+
+
 def test_chunks_that_were_never_written_hold_the_fill_value():
     def fill(file):
         data = file.create_dataset(
