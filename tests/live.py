@@ -62,7 +62,7 @@ class Server:
     Parameters
     ----------
     kind
-        ``"rep"``, ``"router"`` or ``"pub"``.
+        ``"rep"``, ``"router"``, ``"pub"`` or ``"push"``.
     messages
         In this order; a message may be a list of parts.
     hold_after
@@ -76,7 +76,8 @@ class Server:
         self.sent = 0
         self.held, self._go, self._over = threading.Event(), threading.Event(), threading.Event()
         self._context = zmq.Context()
-        self._socket = self._context.socket({"rep": zmq.REP, "router": zmq.ROUTER, "pub": zmq.XPUB}[kind])
+        kinds = {"rep": zmq.REP, "router": zmq.ROUTER, "pub": zmq.XPUB, "push": zmq.PUSH}
+        self._socket = self._context.socket(kinds[kind])
         self._socket.linger, self._socket.sndhwm = 0, 0
         port = self._socket.bind_to_random_port("tcp://127.0.0.1")
         self.address = f"tcp://127.0.0.1:{port}"
@@ -108,6 +109,12 @@ class Server:
                 return self._socket.recv_multipart()
         return None
 
+    def _wait_for_reader(self) -> list[bytes] | None:
+        while not self._over.is_set():
+            if self._socket.poll(50, zmq.POLLOUT):
+                return []
+        return None
+
     def _serve(self) -> None:
         if self.kind == "pub" and self._wait_for_request() is None:
             return
@@ -115,7 +122,7 @@ class Server:
             if number == self.hold_after:
                 self.held.set()
                 self._go.wait()
-            request = [] if self.kind == "pub" else self._wait_for_request()
+            request = self._wait_for_reader() if self.kind in ("pub", "push") else self._wait_for_request()
             if request is None:
                 return
             parts = message if isinstance(message, list) else [message]
