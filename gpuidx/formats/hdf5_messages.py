@@ -255,11 +255,12 @@ class _Contents:
             return h5py.Group(opened)
         if not isinstance(opened, h5py.h5d.DatasetID):
             return None
-        plist = opened.get_create_plist()
-        if plist.get_external_count():
-            raise _leads_out(path, "has external storage")
-        if plist.get_layout() == h5py.h5d.VIRTUAL:
-            raise _leads_out(path, "is a virtual dataset")
+        if opened.get_offset() is None:  # not contiguous within the message
+            plist = opened.get_create_plist()
+            if plist.get_external_count():
+                raise _leads_out(path, "has external storage")
+            if plist.get_layout() == h5py.h5d.VIRTUAL:
+                raise _leads_out(path, "is a virtual dataset")
         return h5py.Dataset(opened, readonly=True)
 
 
