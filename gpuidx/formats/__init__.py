@@ -14,6 +14,7 @@ from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.formats.messages import MsgPackDecoder
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
+from gpuidx.geometry.streaming import streaming_problems
 from gpuidx.model import BYTE_TYPES, PADDING, PIXEL_TYPES, RECOGNISED, Frame, Message
 from gpuidx.options import Options
 
@@ -85,7 +86,18 @@ class Decoder:
         self._recognised = ""
 
     def _decoder(self, name: str) -> Any:
+        """The decoder of a format, made when it is first needed.
+
+        Raises
+        ------
+        Rejected
+            If the geometry asks for something that messages of this format do not have.
+        """
         if name not in self._decoders:
+            geometry, options, *_ = self._made_from
+            wanted = {"read_masks": options.mask_data, "read_images": options.image_data}
+            for problem in streaming_problems(geometry, **wanted, data_format=name):
+                raise Rejected("geometry does not suit the format", f"{FORMATS[name].text}: {problem}")
             self._decoders[name] = FORMATS[name].decoder(*self._made_from)
         return self._decoders[name]
 

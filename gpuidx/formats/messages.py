@@ -82,11 +82,6 @@ class MsgPackDecoder:
     def _image(self, fields: Fields, data: memoryview) -> NDArray[Any]:
         arrays = []
         for place in self.geometry.arrays:
-            if place.dims != ("ss", "fs"):
-                dims = ", ".join(f"dim{i} = {dim}" for i, dim in enumerate(place.dims))
-                raise Rejected(
-                    "wrong shape", f"the geometry has {dims}; in MsgPack '{place.data}' is (ss, fs) only"
-                )
             array = array_of(fields.get(place.data), place.data, self.notes)
             check_shape(place.data, array.shape, place.shape)
             arrays.append((place, _writable(array, data)))

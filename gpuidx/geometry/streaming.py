@@ -20,7 +20,8 @@ def streaming_problems(
     read_masks
         Whether masks are wanted (``--no-mask-data``).
     read_images
-        Whether images are wanted (``--no-image-data``); only they have dimensions.
+        Whether images are wanted (``--no-image-data``); only they have dimensions.  In formats with one image
+        a frame, fixed indices and the placeholder say nothing.
     data_format
         Of the messages; where it is not known before they come (``auto``), nothing is refused.
     """
@@ -28,7 +29,7 @@ def streaming_problems(
         return []
     problems: dict[str, str] = {}
     for panel in geometry.panels:
-        if read_images and panel.dims != ("ss", "fs"):
+        if read_images and data_format == "msgpack" and panel.dims != ("ss", "fs"):
             shown = ", ".join(map(str, panel.dims))
             problems.setdefault(
                 "dims", f"panel {panel.name}: streamed images are two-dimensional, but its data are {shown}"
