@@ -125,6 +125,17 @@ def test_a_frame_gives_the_same_chunk_with_any_kind_of_pixels(name, letters):
     assert chunk(parts, series) == expected(HIT)
 
 
+@pytest.mark.parametrize("name", ["seedee none", "dectris v1 <"])
+@pytest.mark.parametrize("first", [0xC1, 0x0280])
+def test_any_first_pixel_is_only_a_pixel(name, first):
+    """Not the padding of a message in one part, and not the beginning of a pickle."""
+    image = np.full((SIZE, SIZE), first, np.uint16)
+    parts, series = FORMATS[name](image, 0)
+    views = tuple(memoryview(bytearray(part)) for part in parts)
+    message = Message(serial=1, filename="", event="", data=views[-1], parts=views, series=series)
+    assert pipeline().decode(message).image.min() == first
+
+
 def test_all_frames_of_a_message_are_counted():
     parts, _ = _hdf5_several(beamtime(N_FRAME).frames[0].image, 0, "bslz4")
     message = Message(serial=1, filename="", event="", data=memoryview(parts[0]))

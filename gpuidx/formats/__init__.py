@@ -52,7 +52,12 @@ def detect(parts: Sequence[memoryview]) -> str:
 
 
 def without_padding(message: Message) -> Message:
-    """The message without the bytes in front that a source put there to align the pixels."""
+    """The message without the bytes in front that a source put there to align the pixels.
+
+    It does so only where the message is all in one part: others are aligned part by part.
+    """
+    if message.parts:
+        return message
     head = bytes(message.data[:LONGEST_PADDING])
     padding = len(head) - len(head.lstrip(PADDING))
     return replace(message, data=message.data[padding:]) if padding else message
@@ -103,7 +108,7 @@ class Decoder:
 
     def _format_of(self, message: Message) -> str:
         """The format that the user told, or the one that the message begins with."""
-        if bytes(message.data[:2]) in _PICKLES:
+        if not message.parts and bytes(message.data[:2]) in _PICKLES:
             raise Rejected(
                 "a pickle",
                 "a Python pickle is never opened; "

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuidx.errors import Rejected
 from gpuidx.formats.frame import Buffers, check_shape, slab, without_bad
 from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.formats.msgpack import Fields, array_of, first_element, kind_of, scalar
