@@ -85,7 +85,7 @@ class Decoder:
         self._buffers = Buffers(geometry.arrays)
         headers = HeaderLookup(geometry, options.copy_header, self.notes, options)
         self._made_from = (geometry, options, headers, masks, self._buffers, self.notes)
-        self._files = Hdf5Files(geometry, options, headers, masks, self._buffers)
+        self._files = Hdf5Files(geometry, options, headers, masks, self._buffers, self.notes)
         self._format = options.data_format
         self._decoders: dict[str, Any] = {}
         self._recognised = ""

@@ -99,12 +99,10 @@ class Hdf5Files:
         headers: HeaderLookup,
         masks: Masks | None,
         buffers: Buffers,
-        notes: Counter[str] | None = None,
+        notes: Counter[str],
     ) -> None:
         self.geometry = geometry
-        self._reader = FrameReader(
-            geometry, options, headers, masks, buffers, Counter() if notes is None else notes
-        )
+        self._reader = FrameReader(geometry, options, headers, masks, buffers, notes)
         self._open: OrderedDict[str, Any] = OrderedDict()
 
     def decode(self, message: Message) -> Frame:
