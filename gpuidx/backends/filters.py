@@ -183,26 +183,26 @@ def _subtract_medians_of_row(
 
 @jit
 def _count_below(numbers: NDArray[np.int32], limit: np.int32) -> int:
-    n = np.int32(0)
-    for number in numbers:
-        n += np.int32(number < limit)
-    return int(n)
+    n = 0
+    for k in range(len(numbers)):  # by index, so that it is done many at a time
+        n += numbers[k] < limit
+    return n
 
 
 @jit
 def _count_equal(numbers: NDArray[np.int32], limit: np.int32) -> int:
-    n = np.int32(0)
-    for number in numbers:
-        n += np.int32(number == limit)
-    return int(n)
+    n = 0
+    for k in range(len(numbers)):
+        n += numbers[k] == limit
+    return n
 
 
 @jit
 def _next_below(numbers: NDArray[np.int32], limit: np.int32) -> np.int32:
     """The greatest number below a limit, of which there is one."""
     nearest = np.int32(-ABSENT)
-    for number in numbers:
-        nearest = max(nearest, number if number < limit else np.int32(-ABSENT))
+    for k in range(len(numbers)):
+        nearest = max(nearest, numbers[k] if numbers[k] < limit else np.int32(-ABSENT))
     return nearest
 
 
@@ -210,8 +210,8 @@ def _next_below(numbers: NDArray[np.int32], limit: np.int32) -> np.int32:
 def _next_above(numbers: NDArray[np.int32], limit: np.int32) -> np.int32:
     """The least number above a limit, of which there is one."""
     nearest = ABSENT
-    for number in numbers:
-        nearest = min(nearest, number if number > limit else ABSENT)
+    for k in range(len(numbers)):
+        nearest = min(nearest, numbers[k] if numbers[k] > limit else ABSENT)
     return nearest
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from gpuidx.backends.discs import Pixels, box, pixels_of
 from gpuidx.backends.filters import NO_RULES, Filters
-from gpuidx.backends.values import check_image, float32_rules, value_of
+from gpuidx.backends.values import Rules, check_image, float32_rules, value_of
 from gpuidx.geometry.detector import Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.jit import jit
@@ -122,13 +122,15 @@ class Peakfinder9:
 def _search_panel(pixels: Pixels, panel: int, criteria: Criteria, found: NDArray[np.float64]) -> int:
     """Write the peaks of a panel to *found* (peak, 3), up to its length; their number."""
     x0, y0, n_fs, n_ss = box(pixels, panel)
+    # not all of *pixels*, which takes longer to hand over than to find that a pixel is no summit
+    image, bad, rules = pixels.image, pixels.bad, pixels.rules
     radius = criteria.radius
     around = np.empty(4 * (2 * SIDE + 1))
     n_found = 0
     for ss in range(radius, n_ss - radius):
         for fs in range(radius, n_fs - radius):
             pixel = (y0 + ss) * pixels.width + x0 + fs
-            if not _is_summit(pixels, pixel):
+            if not _is_summit(image, bad, rules, pixels.width, pixel):
                 continue
             value = _value(pixels, pixel)
             n = _look_around(pixels, pixel, radius, value - criteria.min_peak_over_neighbour, around)
@@ -154,25 +156,15 @@ def _value(pixels: Pixels, pixel: int) -> float:
 
 
 @jit
-def _has_flag(pixels: Pixels, pixel: int) -> bool:
-    """Whether a value says that its pixel is bad."""
-    return bool(np.isnan(value_of(pixels.image, pixel, pixels.rules)))
-
-
-@jit
-def _is_summit(pixels: Pixels, pixel: int) -> bool:
+def _is_summit(image: NDArray[Any], bad: NDArray[np.bool_], rules: Rules, width: int, pixel: int) -> bool:
     """Whether a pixel is good and higher than its good neighbours."""
-    image, width = pixels.image, pixels.width
-    # most pixels end here, before anyone looks at rules
-    if not (image[pixel] > image[pixel - 1] or pixels.bad[pixel - 1] or _has_flag(pixels, pixel - 1)):
-        return False
-    height = _value(pixels, pixel)
-    if np.isnan(height):
+    height = value_of(image, pixel, rules)
+    if bad[pixel] or np.isnan(height):
         return False
     for near_ss in range(-1, 2):
         for near_fs in range(-1, 2):
             near = pixel + near_ss * width + near_fs
-            if near != pixel and height <= _value(pixels, near):
+            if near != pixel and height <= value_of(image, near, rules) and not bad[near]:
                 return False
     return True
 

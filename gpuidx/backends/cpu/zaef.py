@@ -33,6 +33,9 @@ BLOCK = 64
 MOST_STAMPS = 255
 """Frames after which what is known of pixels is cleared."""
 
+Place = tuple[int, int, int, int]
+"""x0, y0, width, height of a panel in the slab."""
+
 N_COLUMN = 3
 FS, SS, INTENSITY = range(N_COLUMN)
 """Columns of the peaks found."""
@@ -151,19 +154,21 @@ def _search_panel(
     found : (peak, 3)
         Written, up to its length: centre along fs and ss (px, 0.0 = corner of the first pixel), intensity.
     """
-    x0, y0, n_fs, n_ss = box(pixels, panel)
+    # functions that are called often get few things: handing over all of *pixels* takes longer than they do
+    place = x0, y0, n_fs, n_ss = box(pixels, panel)
+    image, width, saturation = pixels.image, pixels.width, pixels.saturation[panel]
     n_found = 0
     for ss in range(1, n_ss - 1):
-        row = (y0 + ss) * pixels.width + x0
+        row = (y0 + ss) * width + x0
         for begin in range(1, n_fs - 1, BLOCK):
             end = min(begin + BLOCK, n_fs - 1)
-            if not _any_above(pixels.image[row + begin : row + end], criteria.threshold):
+            if not _any_above(image[row + begin : row + end], criteria.threshold):
                 continue
             for fs in range(begin, end):
-                if not _is_foot(pixels, panel, row + fs, criteria):
+                if not _is_foot(image, row + fs, width, saturation, criteria):
                     continue
-                near, top_fs, top_ss = _climb(pixels, panel, fs, ss, radii.peak, known)
-                top = (y0 + top_ss) * pixels.width + x0 + top_fs
+                near, top_fs, top_ss = _climb(image, place, width, fs, ss, radii.peak, known)
+                top = (y0 + top_ss) * width + x0 + top_fs
                 # what became of a summit does not change when another foot leads there
                 if not near or known.judged[top] == known.stamp:
                     continue
@@ -178,23 +183,22 @@ def _search_panel(
 @jit
 def _any_above(values: NDArray[Any], threshold: np.float32) -> bool:
     """Whether one of them is not below the threshold, or is NaN."""
-    n_above = np.int32(0)
-    for value in values:  # without a way out, so that it is done many at a time
-        n_above += np.int32(not np.float32(value) < threshold)
-    return bool(n_above > 0)
+    found = False
+    for k in range(len(values)):  # without a way out and by index, so that it is done many at a time
+        found |= bool(not np.float32(values[k]) < threshold)
+    return found
 
 
 @jit
-def _is_foot(pixels: Pixels, panel: int, pixel: int, criteria: Criteria) -> bool:
+def _is_foot(image: NDArray[Any], pixel: int, width: int, saturation: float, criteria: Criteria) -> bool:
     """Whether a climb begins here: bright, steep, and not saturated where that counts.
 
     The gradient is CrystFEL's, whose fourth neighbour lies across the corner.  NaN fails no test, as there.
     """
-    image, width = pixels.image, pixels.width
     value = np.float32(image[pixel])
     if value < criteria.threshold:
         return False
-    if not criteria.use_saturated and value > pixels.saturation[panel]:
+    if not criteria.use_saturated and value > saturation:
         return False
     right = np.float64(value - np.float32(image[pixel + 1]))
     left = np.float64(np.float32(image[pixel - 1]) - value)
@@ -206,39 +210,39 @@ def _is_foot(pixels: Pixels, panel: int, pixel: int, criteria: Criteria) -> bool
 
 @jit
 def _climb(
-    pixels: Pixels, panel: int, fs: int, ss: int, radius: float, known: Known
+    image: NDArray[Any], place: Place, width: int, fs: int, ss: int, radius: float, known: Known
 ) -> tuple[bool, int, int]:
     """The brightest pixel that a climb leads to, and whether all of it is within *radius* of the foot."""
-    x0, y0, _, _ = box(pixels, panel)
+    x0, y0, _, _ = place
     top_fs, top_ss = fs, ss
     while True:
-        pixel = (y0 + top_ss) * pixels.width + x0 + top_fs
+        pixel = (y0 + top_ss) * width + x0 + top_fs
         if known.seen[pixel] != known.stamp:
             known.seen[pixel] = known.stamp
-            known.next[pixel] = _brightest_around(pixels, panel, top_fs, top_ss, radius)
+            known.next[pixel] = _brightest_around(image, place, width, top_fs, top_ss, radius)
         brightest = known.next[pixel]
         if brightest == pixel:
             return True, top_fs, top_ss
-        top_fs, top_ss = brightest % pixels.width - x0, brightest // pixels.width - y0
+        top_fs, top_ss = brightest % width - x0, brightest // width - y0
         if np.sqrt(float((top_fs - fs) ** 2 + (top_ss - ss) ** 2)) > radius:
             return False, top_fs, top_ss
 
 
 @jit
-def _brightest_around(pixels: Pixels, panel: int, fs: int, ss: int, radius: float) -> int:
+def _brightest_around(image: NDArray[Any], place: Place, width: int, fs: int, ss: int, radius: float) -> int:
     """The pixel that is the brightest when the square about a pixel has been looked over.
 
     The square moves with the brightest pixel so far: its upper ends at once, its begin along fs with the next
     row, its begin along ss not at all.  Of a broken radius the square has more below than above.
     """
-    x0, y0, n_fs, n_ss = box(pixels, panel)
-    image, low, high = pixels.image, int(np.ceil(radius)), int(radius)
-    top = (y0 + ss) * pixels.width + x0 + fs
+    x0, y0, n_fs, n_ss = place
+    low, high = int(np.ceil(radius)), int(radius)
+    top = (y0 + ss) * width + x0 + fs
     highest = np.float32(image[top])
     at_ss, last_fs, last_ss = max(ss - low, 0), min(fs + high, n_fs - 1), min(ss + high, n_ss - 1)
     begin_fs = max(fs - low, 0)
     while at_ss <= last_ss:
-        row = (y0 + at_ss) * pixels.width + x0
+        row = (y0 + at_ss) * width + x0
         if _any_higher(image[row + begin_fs : row + last_fs + 1], highest):
             at_fs = begin_fs
             while at_fs <= last_fs:
@@ -247,17 +251,17 @@ def _brightest_around(pixels: Pixels, panel: int, fs: int, ss: int, radius: floa
                     highest, top = value, row + at_fs
                     last_fs, last_ss = min(at_fs + high, n_fs - 1), min(at_ss + high, n_ss - 1)
                 at_fs += 1
-            begin_fs = max(top % pixels.width - x0 - low, 0)
+            begin_fs = max(top % width - x0 - low, 0)
         at_ss += 1
     return top
 
 
 @jit
 def _any_higher(values: NDArray[Any], limit: np.float32) -> bool:
-    n_higher = np.int32(0)
-    for value in values:  # without a way out, as above
-        n_higher += np.int32(np.float32(value) > limit)
-    return bool(n_higher > 0)
+    found = False
+    for k in range(len(values)):  # as above
+        found |= bool(np.float32(values[k]) > limit)
+    return found
 
 
 @jit
