@@ -87,8 +87,7 @@ class Peakfinder9:
         Returns
         -------
         peaks
-            Positions are centres of mass of the pixels as they are, background included, plus half a pixel;
-            intensities are sums above the mean of the pixels around.
+            Positions are centres of mass, and intensities sums, above the mean of the pixels around.
 
         Raises
         ------
@@ -123,17 +122,18 @@ def _search_panel(pixels: Pixels, panel: int, criteria: Criteria, found: NDArray
     """Write the peaks of a panel to *found* (peak, 3), up to its length; their number."""
     x0, y0, n_fs, n_ss = box(pixels, panel)
     # not all of *pixels*, which takes longer to hand over than to find that a pixel is no summit
-    image, bad, rules = pixels.image, pixels.bad, pixels.rules
+    image, bad, rules, width = pixels.image, pixels.bad, pixels.rules, pixels.width
     radius = criteria.radius
     around = np.empty(4 * (2 * SIDE + 1))
     n_found = 0
     for ss in range(radius, n_ss - radius):
         for fs in range(radius, n_fs - radius):
-            pixel = (y0 + ss) * pixels.width + x0 + fs
-            if not _is_summit(image, bad, rules, pixels.width, pixel):
+            pixel = (y0 + ss) * width + x0 + fs
+            if not _is_summit(image, bad, rules, width, pixel):
                 continue
-            value = _value(pixels, pixel)
-            n = _look_around(pixels, pixel, radius, value - criteria.min_peak_over_neighbour, around)
+            value = float(np.float32(image[pixel]))
+            limit = value - criteria.min_peak_over_neighbour
+            n = _look_around(image, bad, rules, width, pixel, radius, limit, around)
             if n < FEWEST_AROUND:
                 continue
             mean, sigma = _mean_and_sigma(around[:n])
@@ -148,11 +148,9 @@ def _search_panel(pixels: Pixels, panel: int, criteria: Criteria, found: NDArray
 
 
 @jit
-def _value(pixels: Pixels, pixel: int) -> float:
+def _value(image: NDArray[Any], bad: NDArray[np.bool_], rules: Rules, pixel: int) -> float:
     """The value of a pixel; NaN if it is bad."""
-    if pixels.bad[pixel]:
-        return np.nan
-    return float(value_of(pixels.image, pixel, pixels.rules))
+    return np.nan if bad[pixel] else float(value_of(image, pixel, rules))
 
 
 @jit
@@ -170,14 +168,23 @@ def _is_summit(image: NDArray[Any], bad: NDArray[np.bool_], rules: Rules, width:
 
 
 @jit
-def _look_around(pixels: Pixels, pixel: int, radius: int, limit: float, around: NDArray[np.float64]) -> int:
+def _look_around(
+    image: NDArray[Any],
+    bad: NDArray[np.bool_],
+    rules: Rules,
+    width: int,
+    pixel: int,
+    radius: int,
+    limit: float,
+    around: NDArray[np.float64],
+) -> int:
     """Write the good values at some distance; their number, or 0 if one is not below the limit."""
     n = 0
     for side in range(4):
         for along in range(-SIDE, SIDE + 1):
             across = -radius if side % 2 == 0 else radius
-            step = across * pixels.width + along if side < 2 else along * pixels.width + across
-            value = _value(pixels, pixel + step)
+            step = across * width + along if side < 2 else along * width + across
+            value = _value(image, bad, rules, pixel + step)
             if np.isnan(value):
                 continue
             # this condition is for speed alone: the three in the middle of each side will do
@@ -191,12 +198,12 @@ def _look_around(pixels: Pixels, pixel: int, radius: int, limit: float, around: 
 @jit
 def _mean_and_sigma(values: NDArray[np.float64]) -> tuple[float, float]:
     total = 0.0
-    for value in values:
-        total += value
+    for k in range(len(values)):
+        total += values[k]
     mean = total / len(values)
     total_sq = 0.0
-    for value in values:
-        total_sq += (value - mean) ** 2
+    for k in range(len(values)):
+        total_sq += (values[k] - mean) ** 2
     return mean, np.sqrt(total_sq / (len(values) - 1))
 
 
@@ -213,10 +220,10 @@ def _measure(
     peak: NDArray[np.float64],
 ) -> bool:
     """Gather what belongs to a summit and write it to *peak*; whether it is a peak."""
-    highest = _value(pixels, pixel)
+    highest = float(np.float32(pixels.image[pixel]))
     limit = mean + criteria.min_snr_peak_pix * sigma
-    n, total, total_fs, total_ss = 1, highest, highest * fs, highest * ss
     saturated = _is_saturated(pixels, pixel, panel, highest)
+    n, total, total_fs, total_ss = 1, highest - mean, 0.0, 0.0
     for ring in range(1, criteria.radius):
         n_before = n
         for near_ss in range(-ring, ring + 1):
@@ -224,23 +231,20 @@ def _measure(
                 if max(abs(near_fs), abs(near_ss)) < ring:
                     continue
                 near = pixel + near_ss * pixels.width + near_fs
-                value = _value(pixels, near)
+                value = _value(pixels.image, pixels.bad, pixels.rules, near)
                 if not value > limit:
                     continue
                 n += 1
-                total += value
-                total_fs += value * (fs + near_fs)
-                total_ss += value * (ss + near_ss)
+                total += value - mean
+                total_fs += (value - mean) * near_fs
+                total_ss += (value - mean) * near_ss
                 saturated |= _is_saturated(pixels, near, panel, value)
         if n == n_before:
             break
-    intensity = total - n * mean
-    if not intensity > criteria.min_snr * sigma or (saturated and not criteria.use_saturated):
+    if not total > criteria.min_snr * sigma or (saturated and not criteria.use_saturated):
         return False
-    centre_fs, centre_ss = total_fs / total, total_ss / total
-    if not (abs(centre_fs - fs) <= criteria.radius and abs(centre_ss - ss) <= criteria.radius):
-        centre_fs, centre_ss = float(fs), float(ss)  # values below zero are no weights
-    peak[FS], peak[SS], peak[INTENSITY] = centre_fs + 0.5, centre_ss + 0.5, intensity
+    peak[FS], peak[SS] = fs + total_fs / total + 0.5, ss + total_ss / total + 0.5
+    peak[INTENSITY] = total
     return True
 
 
