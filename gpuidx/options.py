@@ -30,7 +30,7 @@ DATA_FORMATS = (
     "auto", "msgpack", "hdf5", "seedee", "cbf", "dectris-v1", "dectris-v2", "jungfraujoch", "lclstreamer",
 )  # fmt: skip
 
-PEAK_METHODS = ("zaef", "peakfinder8", "msgpack", "hdf5", "cxi", "none")
+PEAK_METHODS = ("zaef", "peakfinder8", "peakfinder9", "msgpack", "hdf5", "cxi", "none")
 
 PEAKS_SENT = ("msgpack", "hdf5", "cxi")
 """Values of ``--peaks`` that mean lists which come with the frames."""
@@ -137,17 +137,45 @@ class PeakOptions:
 
     peaks: str = option(
         "zaef", group=PEAKS, metavar="METHOD", choices=PEAK_METHODS,
-        help="peak search: peakfinder8, peaks sent along (msgpack, hdf5 or cxi) or none",
+        help="peak search: zaef, peakfinder8, peakfinder9, peaks sent along (msgpack, hdf5 or cxi) or none",
     )  # fmt: skip
     peak_radius: tuple[float, ...] | None = option(
         None, group=PEAKS, metavar="R1,R2,R3", type=numbers(3),
-        help="radii for the validation of supplied peaks, px; those of --int-radius if not given",
+        help="radii for zaef and for checking supplied peaks, px; those of --int-radius if not given",
     )  # fmt: skip
+    median_filter: int = option(
+        0, group=PEAKS, metavar="N",
+        help="look for peaks in the image less the median of the square of N pixels to all sides",
+    )  # fmt: skip
+    filter_noise: bool = option(
+        False, group=PEAKS, help="look for peaks in what CrystFEL's noise filter leaves: nothing but borders"
+    )
     min_peaks: int = option(0, group=PEAKS, metavar="N", help="fewer peaks are not a hit")
     threshold: float = option(
         800.0, "-t", "--threshold", group=PEAKS, metavar="ADU", help="least pixel value"
     )
+    min_squared_gradient: float = option(
+        100000.0, "--min-squared-gradient", group=PEAKS, metavar="N",
+        hidden=("--min-gradient", "--min-sq-gradient"),
+        help="zaef: least squared gradient, ADU² per px²",
+    )  # fmt: skip
     min_snr: float = option(5.0, group=PEAKS, metavar="N", help="least signal to noise ratio of a peak")
+    min_snr_biggest_pix: float = option(
+        7.0, group=PEAKS, metavar="N", help="peakfinder9: least height of a peak's highest pixel, sigma"
+    )
+    min_snr_peak_pix: float = option(
+        6.0, group=PEAKS, metavar="N", help="peakfinder9: least height of a peak's other pixels, sigma"
+    )
+    min_sig: float = option(
+        11.0,
+        group=PEAKS,
+        metavar="ADU",
+        help="peakfinder9: sigma of the background is taken to be at least this",
+    )
+    min_peak_over_neighbour: float = option(
+        -math.inf, group=PEAKS, metavar="ADU", type=float,
+        help="peakfinder9: least height of a peak above the pixels around it, to save time",
+    )  # fmt: skip
     min_pix_count: int = option(2, group=PEAKS, metavar="N", help="least number of pixels of a peak")
     max_pix_count: int = option(200, group=PEAKS, metavar="N", help="greatest number of pixels of a peak")
     local_bg_radius: int = option(3, group=PEAKS, metavar="N", help="radius for the local background, px")
@@ -160,6 +188,21 @@ class PeakOptions:
     )
     check_hdf5_snr: bool = option(False, group=PEAKS, help="apply --min-snr to supplied peaks")
     peakfinder8_fast: bool = option(False, group=PEAKS, help="radial statistics from a sample of the pixels")
+
+    @property
+    def filters(self) -> bool:
+        """Whether the image is changed before it is searched."""
+        return self.median_filter > 0 or self.filter_noise
+
+    @property
+    def searches(self) -> bool:
+        """Whether peaks are looked for in images."""
+        return self.peaks in ("zaef", "peakfinder8", "peakfinder9")
+
+    @property
+    def device_searches(self) -> bool:
+        """Whether a CUDA device can look for the peaks: by peakfinder8, in images as they are."""
+        return self.peaks == "peakfinder8" and not self.filters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,19 +379,28 @@ def _check_sources(o: Options) -> None:
 
 _AT_LEAST = {
     "jobs": 1, "min_peaks": 0, "min_pix_count": 0, "max_pix_count": 0, "local_bg_radius": 1, "min_res": 0,
-    "max_res": 0, "slots": 0, "slot_size": 0, "task_limit": 0.001, "status_interval": 0.1, "zmq_requests": 1,
-    "zmq_timeout": 0.001, "no_data_timeout": 0.001, "max_frames": 1, "max_indexer_threads": 1,
-    "serial_start": 0, "advise_after": 1, "gpu_batch": 0, "gpu_memory": 0, "gpu_max_latency": 0,
+    "max_res": 0, "median_filter": 0, "min_sig": 0, "min_snr_biggest_pix": 0, "min_snr_peak_pix": 0,
+    "slots": 0, "slot_size": 0, "task_limit": 0.001,
+    "status_interval": 0.1, "zmq_requests": 1, "zmq_timeout": 0.001, "no_data_timeout": 0.001,
+    "max_frames": 1, "max_indexer_threads": 1, "serial_start": 0, "advise_after": 1, "gpu_batch": 0,
+    "gpu_memory": 0, "gpu_max_latency": 0,
 }  # fmt: skip
 
 
 _ABOVE_ZERO = ("highres", "fix_profile_radius", "wavelength_estimate", "camera_length_estimate")
 
-_FINITE = ("threshold", "min_snr", "fix_profile_radius", "fix_divergence", "slot_size",
+_FINITE = ("threshold", "min_snr", "min_squared_gradient", "min_snr_biggest_pix", "min_snr_peak_pix",
+           "min_sig", "fix_profile_radius", "fix_divergence", "slot_size",
            "wavelength_estimate", "camera_length_estimate", "gpu_memory", "gpu_max_latency")  # fmt: skip
 
 _MOST_INTEGER = 2**31 - 1
 """Kernels, and the readers of streams, hold counts and serial numbers in 32 bits."""
+
+FEWEST_BG_RADIUS = 2
+"""Of peakfinder9, px: with less there is no room between a peak and what is around it."""
+
+MOST_MEDIAN_RADIUS = 50
+"""px; the time for a frame grows with it."""
 
 _MOST_REQUESTS = 1000
 """In flight; each has a socket of its own."""
@@ -381,6 +433,10 @@ def _check_values(o: Options) -> None:
         raise OptionError(f"--zmq-requests is {o.zmq_requests}; it must be at most {_MOST_REQUESTS}")
     if o.gpu_batch > MOST_BATCH:
         raise OptionError(f"--gpu-batch is {o.gpu_batch}; it must be at most {MOST_BATCH}")
+    if o.median_filter > MOST_MEDIAN_RADIUS:
+        raise OptionError(f"--median-filter is {o.median_filter}; it must be at most {MOST_MEDIAN_RADIUS}")
+    if math.isnan(o.min_peak_over_neighbour):
+        raise OptionError("--min-peak-over-neighbour is nan; it is a number of ADU")
     if any(not t > 0 for t in o.tolerance):
         raise OptionError("--tolerance needs numbers above 0")
     for name in ("int_radius", "peak_radius"):
@@ -393,12 +449,12 @@ def _check_values(o: Options) -> None:
 
 
 def _check_support(o: Options) -> None:
-    if o.peaks == "zaef":
-        raise OptionError("--peaks=zaef (the default) is not built in yet; give --peaks=peakfinder8")
     if o.peaks == "msgpack" and not o.zmq_input:
         raise OptionError("--peaks=msgpack takes peaks from messages; it needs --zmq-input")
-    if o.peaks == "peakfinder8" and not o.image_data:
-        raise OptionError("--peaks=peakfinder8 needs images; give --peaks=msgpack, or no --no-image-data")
+    if o.searches and not o.image_data:
+        raise OptionError(f"--peaks={o.peaks} needs images; give --peaks=msgpack, or no --no-image-data")
+    if o.peaks == "peakfinder9" and o.local_bg_radius < FEWEST_BG_RADIUS:
+        raise OptionError(f"--peaks=peakfinder9 needs --local-bg-radius={FEWEST_BG_RADIUS} or more")
     if o.peaks in PEAKS_SENT and o.revalidate and not o.image_data:
         raise OptionError(
             "without images the peaks sent along cannot be checked, and none would be left; "
@@ -420,9 +476,8 @@ def _check_support(o: Options) -> None:
 NOT_BUILT_IN = (
     "asapo-endpoint", "asapo-token", "asapo-beamtime", "asapo-source", "asapo-group", "asapo-stream",
     "asapo-output-stream", "asapo-wait-for-stream", "asapo-consumer-timeout", "asapo-acks", "prefix",
-    "basename", "no-check-prefix", "temp-dir", "wait-for-file", "cpu-pin", "median-filter", "filter-noise",
-    "min-squared-gradient", "min-gradient", "min-snr-biggest-pix", "min-snr-peak-pix", "min-sig",
-    "min-peak-over-neighbour", "mille", "mille-dir", "mille-file", "max-mille-level", "int-diag",
+    "basename", "no-check-prefix", "temp-dir", "wait-for-file", "cpu-pin", "mille", "mille-dir",
+    "mille-file", "max-mille-level", "int-diag",
     "harvest-file", "spectrum-file", "fix-bandwidth", "no-cell-combinations", "hdf5-peaks",
 )  # fmt: skip
 """Options of indexamajig that this version does not have."""

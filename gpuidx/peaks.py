@@ -5,12 +5,14 @@ Nothing here looks for peaks: see `gpuidx.backends`.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuidx.backends.values import Rules, float32_rules, value_of
+from gpuidx.backends.discs import Pixels, Radii, measure, pixels_of
+from gpuidx.backends.filters import NO_RULES, Filters
+from gpuidx.backends.values import float32_rules
 from gpuidx.geometry.detector import Detector, Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.jit import jit
@@ -66,14 +68,23 @@ def is_hit(peaks: PeakList, min_peaks: int) -> bool:
     return len(peaks) >= min_peaks
 
 
-def validated(frame: Frame, geometry: Geometry, options: Options, masks: Masks) -> Frame:
+def validated(
+    frame: Frame, geometry: Geometry, options: Options, masks: Masks, filters: Filters | None = None
+) -> Frame:
     """The frame with its supplied peaks checked; unchanged if it has none."""
     if frame.peaks is None:
         return frame
-    return dataclasses.replace(frame, peaks=validate(frame, frame.peaks, geometry, options, masks))
+    return dataclasses.replace(frame, peaks=validate(frame, frame.peaks, geometry, options, masks, filters))
 
 
-def validate(frame: Frame, peaks: PeakList, geometry: Geometry, options: Options, masks: Masks) -> PeakList:
+def validate(
+    frame: Frame,
+    peaks: PeakList,
+    geometry: Geometry,
+    options: Options,
+    masks: Masks,
+    filters: Filters | None = None,
+) -> PeakList:
     """Keep the supplied peaks that stand out from their background, with their intensity measured anew.
 
     A peak is dropped if its disc or background ring leaves the panel or holds a bad pixel, if its intensity
@@ -90,63 +101,31 @@ def validate(frame: Frame, peaks: PeakList, geometry: Geometry, options: Options
         With pixels as `Frame` promises them.
     peaks
         Positions within panels.
-    geometry, options, masks
+    geometry, options, masks, filters
         Of the run.
     """
     if frame.image is None or len(peaks) == 0:
         return peaks.select(np.zeros(0, np.intp))
-    no_map = np.empty(0, np.float32)
-    pixels = Pixels(
-        frame.image.reshape(-1),
-        masks.at(frame.detector, frame.wavelength).reshape(-1),
-        float32_rules(masks.rules),
-        masks.saturation,
-        no_map if masks.saturation_map is None else masks.saturation_map.reshape(-1),
-        frame.detector.rect,
-        frame.image.shape[1],
-    )
-    peak, inner, outer = (int(radius) for radius in options.peak_radius or options.int_radius)
+    image, rules = frame.image, float32_rules(masks.rules)
+    if filters is not None:
+        image, rules = filters.image(image), NO_RULES
+    bad = masks.at(frame.detector, frame.wavelength)
+    pixels = pixels_of(image, bad, rules, masks, frame.detector.rect)
+    radii = Radii(*(float(int(radius)) for radius in options.peak_radius or options.int_radius))
     min_snr = float(np.float32(options.min_snr)) if options.check_hdf5_snr else -np.inf
-    demands = Demands(peak, inner, outer, min_snr, options.use_saturated)
     intensity, kept = np.zeros(len(peaks)), np.zeros(len(peaks), np.bool_)
-    gain = geometry.gain(frame.photon_energy)
-    _measure_all(pixels, peaks.fs, peaks.ss, peaks.panel, demands, gain, intensity, kept)
+    _measure_all(
+        pixels, peaks.fs, peaks.ss, peaks.panel, radii, Demands(min_snr, options.use_saturated),
+        geometry.gain(frame.photon_energy), intensity, kept,
+    )  # fmt: skip
     return dataclasses.replace(peaks, intensity=intensity).select(kept)
 
 
-class Pixels(NamedTuple):
-    """A slab and what is known of its pixels, all flat; see `Frame`, `Masks` and `Detector.rect`.
-
-    The saturation map may be empty.
-    """
-
-    image: NDArray[Any]
-    bad: NDArray[np.bool_]
-    rules: Rules
-    saturation: NDArray[np.float64]
-    saturation_map: NDArray[np.float32]
-    rect: NDArray[np.int32]
-    width: int
-
-
 class Demands(NamedTuple):
-    """Radii of the peak, and of the inner and outer edge of its background, whole px; what a peak must be."""
+    """What a supplied peak must be; *min_snr* is -inf where it does not count."""
 
-    peak: int
-    inner: int
-    outer: int
     min_snr: float
     use_saturated: bool
-
-
-class Sums(NamedTuple):
-    """Over some pixels: whether all can be used, number, sums of values and of squares, any saturated."""
-
-    usable: bool
-    n: int
-    total: float
-    total_sq: float
-    saturated: bool
 
 
 @jit
@@ -155,6 +134,7 @@ def _measure_all(
     fs: NDArray[np.float64],
     ss: NDArray[np.float64],
     panel: NDArray[np.int32],
+    radii: Radii,
     demands: Demands,
     gain: NDArray[np.float64],
     intensity: NDArray[np.float64],
@@ -162,44 +142,10 @@ def _measure_all(
 ) -> None:
     """Write the intensity of each peak and whether it is kept; (peak,)."""
     for peak in range(len(fs)):
-        number, pixel_fs, pixel_ss = panel[peak], int(fs[peak]), int(ss[peak])
-        ring = _sum_disc(pixels, number, pixel_fs, pixel_ss, demands.inner, demands.outer, 0.0)
-        if not ring.usable or ring.n == 0:
+        number = panel[peak]
+        found = measure(pixels, number, int(fs[peak]), int(ss[peak]), radii, gain[number])
+        if not found.sure or (found.saturated and not demands.use_saturated):
             continue
-        background = ring.total / ring.n
-        variance = ring.total_sq / ring.n - background * background
-        disc = _sum_disc(pixels, number, pixel_fs, pixel_ss, 0, demands.peak, background)
-        total_variance = disc.n * variance + gain[number] * disc.total
-        if not disc.usable or disc.total == 0 or total_variance < 0:
+        if abs(found.intensity) / np.sqrt(found.variance) < demands.min_snr:
             continue
-        if (ring.saturated or disc.saturated) and not demands.use_saturated:
-            continue
-        if abs(disc.total) / np.sqrt(total_variance) < demands.min_snr:
-            continue
-        intensity[peak], kept[peak] = disc.total, True
-
-
-@jit
-def _sum_disc(pixels: Pixels, panel: int, fs: int, ss: int, inner: int, outer: int, offset: float) -> Sums:
-    """Sums over the pixels between two radii; *offset* is taken off each value, but not in the squares."""
-    rect = pixels.rect
-    x0, y0, n_fs, n_ss = rect[panel, 0], rect[panel, 1], rect[panel, 2], rect[panel, 3]
-    n, total, total_sq, saturated = 0, 0.0, 0.0, False
-    for near_ss in range(ss - outer, ss + outer + 1):
-        for near_fs in range(fs - outer, fs + outer + 1):
-            distance_sq = (near_fs - fs) ** 2 + (near_ss - ss) ** 2
-            if distance_sq < inner * inner or distance_sq > outer * outer:
-                continue
-            if near_fs < 0 or near_ss < 0 or near_fs >= n_fs or near_ss >= n_ss:
-                return Sums(False, n, total, total_sq, saturated)
-            pixel = (y0 + near_ss) * pixels.width + x0 + near_fs
-            value = np.float64(value_of(pixels.image, pixel, pixels.rules))
-            if pixels.bad[pixel] or np.isnan(value):
-                return Sums(False, n, total, total_sq, saturated)
-            saturated |= value > pixels.saturation[panel]
-            if len(pixels.saturation_map):
-                saturated |= value > pixels.saturation_map[pixel]
-            n += 1
-            total += value - offset
-            total_sq += value * value
-    return Sums(True, n, total, total_sq, saturated)
+        intensity[peak], kept[peak] = found.intensity, True

@@ -16,6 +16,7 @@ import numpy as np
 from gpuidx import handover
 from gpuidx import peaks as peak_lists
 from gpuidx.backends import choose_backend
+from gpuidx.backends.filters import Filters
 from gpuidx.cell import UnitCell
 from gpuidx.formats import Decoder
 from gpuidx.formats.frame import widened
@@ -52,6 +53,7 @@ class Pipeline:
         masks = Masks(geometry, options.highres, options.mask_data)
         self.options, self.geometry, self.masks, self.clock = options, geometry, masks, clock
         self.decoder = Decoder(geometry, options, masks)
+        self.filters = Filters.wanted(geometry, options, masks)
         self.backend = choose_backend(options, geometry, masks, cell)
         self.acceptance = Acceptance(geometry, cell, options, options) if cell else None
         self.integrator = Integrator(geometry, masks, options)
@@ -127,7 +129,7 @@ class Pipeline:
         """
         frame = self.decoder.decode(message, room)
         if frame.peaks is not None and self.options.revalidate:
-            return peak_lists.validated(widened(frame), self.geometry, self.options, self.masks)
+            return peak_lists.validated(widened(frame), self.geometry, self.options, self.masks, self.filters)
         return frame
 
     def search(self, frames: Sequence[Frame]) -> list[Found]:

@@ -87,7 +87,7 @@ def check_inputs(options: Options, geometry: Geometry, cell: UnitCell | None) ->
 
 def devices_for(options: Options, choice: Choice) -> tuple[int, ...]:
     """The devices of *choice*, if there is anything for them to do; else the workers do it all."""
-    return choice.devices if options.peaks == "peakfinder8" else ()
+    return choice.devices if options.device_searches else ()
 
 
 def announce(options: Options, geometry: Geometry, cell: UnitCell | None, choice: Choice) -> None:
@@ -101,7 +101,14 @@ def announce(options: Options, geometry: Geometry, cell: UnitCell | None, choice
     for line in (*choice.warnings, choice.line):
         log.info("%s", line)
     if choice.devices and not devices_for(options, choice):
-        log.info("--peaks=%s leaves nothing for the device to do; the CPU does it all", options.peaks)
+        filters = ", with a filter," if options.searches and options.filters else ""
+        log.info(
+            "--peaks=%s%s leaves nothing for the device to do; the CPU does it all", options.peaks, filters
+        )
+    if options.filter_noise:
+        log.warning(
+            "--filter-noise leaves no peaks: like CrystFEL's, it makes every pixel 0 that is not at a border"
+        )
 
 
 @contextmanager

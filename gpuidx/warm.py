@@ -51,11 +51,12 @@ _CELL = UnitCell(parameters=(29.0, 31.0, 37.0, 90.0, 90.0, 90.0), lattice_type="
 _ENERGY = 9000.0
 
 
-def _options(peaks: str, fast: bool = False) -> Options:
+def _options(peaks: str, fast: bool = False, filters: bool = False) -> Options:
     return Options(
         geometry="warm.geom", output="warm.stream", pdb="warm.cell", zmq_input=("tcp://warm:1",),
         zmq_request="next",
         peaks=peaks, threshold=20.0, min_snr=3.0, min_pix_count=1, integration="rings-cen-grad",
+        min_squared_gradient=100.0, min_sig=1.0, median_filter=2 * filters, filter_noise=filters,
         peakfinder8_fast=fast, refine_shift=fast,
     )  # fmt: skip
 
@@ -109,6 +110,13 @@ def warm() -> int:
     fast = Pipeline(_options("peakfinder8", fast=True), geometry, _CELL)
     for kind in PIXEL_TYPES:
         fast.process(_as_message(_message(counts.astype(kind))), place)
+    for peaks in ("zaef", "peakfinder9"):
+        other = Pipeline(_options(peaks), geometry, _CELL)
+        for kind in PIXEL_TYPES:
+            other.process(_as_message(_message(counts.astype(kind))), place)
+    filtered = Pipeline(_options("zaef", filters=True), geometry, _CELL)
+    for kind in PIXEL_TYPES:
+        filtered.process(_as_message(_message(counts.astype(kind))), place)
     supplied = Pipeline(_options("msgpack"), geometry, _CELL)
     for kind in PIXEL_TYPES:
         supplied.process(_as_message(_message(counts.astype(kind))), place)

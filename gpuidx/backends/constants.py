@@ -121,8 +121,8 @@ INDEXED = 0.2
 """A peak is well indexed if each of its three indices is this close to an integer."""
 
 MOST_STRETCH = 1.5
-"""Factor by which a fitted axis may be longer or shorter than the nominal one.  Peaks on one line leave two axes
-free, which then grow until every index is an integer for want of digits."""
+"""Factor by which a fitted axis may be longer or shorter than the nominal one.  Peaks on one line leave two
+axes free, which then grow until every index is an integer for want of digits."""
 
 FEWEST_REFLECTIONS = 4
 OFF_LINE = 0.5

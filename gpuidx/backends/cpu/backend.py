@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
+from gpuidx.backends.cpu.peakfinder9 import Peakfinder9
 from gpuidx.backends.cpu.trials import Trials
+from gpuidx.backends.cpu.zaef import Zaef
 from gpuidx.backends.known_cell import shift_sigma
 from gpuidx.backends.peak_table import strongest_first
 from gpuidx.cell import UnitCell
@@ -57,7 +59,7 @@ class CpuBackend:
     name = "cpu"
 
     def __init__(self, geometry: Geometry, options: Options, masks: Masks, cell: UnitCell | None) -> None:
-        self._finder = PeakFinder(geometry, options, masks) if options.peaks == "peakfinder8" else None
+        self._finder = _finder(geometry, options, masks)
         self._trials = Trials(cell, options) if cell is not None and options.does_index else None
         self._min_peaks = options.min_peaks
 
@@ -103,3 +105,12 @@ class CpuBackend:
             Found(peaks=p, candidates=candidates, n_tries=n_tries)
             for p, (candidates, n_tries) in zip(peaks, lattices, strict=True)
         ]
+
+
+def _finder(geometry: Geometry, options: Options, masks: Masks) -> PeakFinder | Peakfinder9 | Zaef | None:
+    """The chosen search; None if peaks are not looked for."""
+    if options.peaks == "zaef":
+        return Zaef(geometry, options, masks, options.int_radius)
+    if options.peaks == "peakfinder9":
+        return Peakfinder9(geometry, options, masks)
+    return PeakFinder(geometry, options, masks) if options.peaks == "peakfinder8" else None

@@ -22,6 +22,7 @@ from gpuidx.backends.cpu.clipping import Clip
 from gpuidx.backends.cpu.lanes import LaneSums
 from gpuidx.backends.cpu.packed import PackedSums
 from gpuidx.backends.cpu.sampled import SampledSums
+from gpuidx.backends.filters import NO_RULES, Filters
 from gpuidx.backends.peak_table import peak_list, unsaturated
 from gpuidx.backends.rings import MAX_PEAKS, Rings, make_rings
 from gpuidx.backends.values import Rules, check_image, float32_rules
@@ -54,6 +55,8 @@ class PeakFinder:
     ) -> None:
         self.geometry, self.options, self.masks = geometry, options, masks
         self._use_packed = use_packed
+        self._filters = Filters.wanted(geometry, options, masks)
+        self._rules = NO_RULES if self._filters is not None else float32_rules(masks.rules)
         self._criteria = growth.Criteria(
             np.float32(options.min_snr),
             options.min_pix_count,
@@ -88,7 +91,8 @@ class PeakFinder:
             return _peak_list(self._found[:0])
         check_image(frame.image, self.geometry.slab_shape)
         search = self._search(frame.detector, self.masks.at(frame.detector, frame.wavelength))
-        found = search.peaks(frame.image.reshape(-1), self._criteria, self._saturation, self._found)
+        image = frame.image if self._filters is None else self._filters.image(frame.image)
+        found = search.peaks(image.reshape(-1), self._criteria, self._saturation, self._found)
         if not self.options.use_saturated:
             highest, saturated = found[:, growth.HIGHEST], found[:, growth.SATURATED]
             found = found[unsaturated(highest, saturated, found[:, growth.PANEL], self.masks.saturation)]
@@ -104,7 +108,7 @@ class PeakFinder:
         rings = make_rings(detector, self.geometry.slab_shape, bad, options.min_res, options.max_res)
         while len(self._searches) >= KEPT_TABLES:
             self._searches.popitem(last=False)
-        search = Search(rings, float32_rules(self.masks.rules), options, use_packed=self._use_packed)
+        search = Search(rings, self._rules, options, use_packed=self._use_packed)
         self._searches[key] = (bad, search)
         return search
 

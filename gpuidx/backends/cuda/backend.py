@@ -144,7 +144,7 @@ class CudaBackend:
                 buffers.trials = self._trials.new_batch()
         self._device.synchronize()  # what was cleared was so on the default stream
         self._ring: NDArray[np.uint8] | None = None
-        if options.peaks == "peakfinder8" and compile_for:
+        if options.device_searches and compile_for:
             self._warm_up(compile_for)
         if ring is not None:
             self._lock_pages(np.frombuffer(ring, np.uint8))
@@ -258,7 +258,7 @@ class CudaBackend:
         """Numbers of the frames that are searched, those together that can be searched together."""
         groups: dict[GroupKey, list[int]] = {}
         for number, frame in enumerate(frames):
-            if frame.peaks is None and frame.image is not None and self._options.peaks == "peakfinder8":
+            if frame.peaks is None and frame.image is not None and self._options.device_searches:
                 check_image(frame.image, self._geometry.slab_shape, TYPES)
                 key = GroupKey(frame.image.dtype.str, self._tables.key(frame))
                 groups.setdefault(key, []).append(number)
