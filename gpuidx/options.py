@@ -157,7 +157,7 @@ class IndexOptions:
     )  # fmt: skip
     axis_range: tuple[float, ...] | None = option(
         None, group=INDEXING, metavar="MIN,MAX", type=numbers(2),
-        help="without -p: axes of the primitive cell to look for, Å; else from the peaks, up to 320",
+        help="without -p: axes of the primitive cell to look for, Å; else from the peaks, up to 400",
     )  # fmt: skip
     check_cell: bool = option(True, group=INDEXING, switch=True, help="take lattices of any cell")
     multi: bool = option(False, group=INDEXING, switch=True, help="look for further lattices in each frame")

@@ -51,10 +51,13 @@ FREE_TOLERANCE = (0.30, 0.25, 0.20, 0.15)
 NEARLY_BEST = 0.85
 """Of the cells that reach this share of the best score the smallest is taken."""
 
-PRIMES = (2, 3, 5)
+PRIMES = (2, 3, 5, 7)
 SUPERLATTICE_TOLERANCE, SUPERLATTICE_SHARE, SUPERLATTICE_PEAKS = 0.15, 0.8, 8
 """A cell is too large if this share of the peaks that have all |d| within the tolerance, of at least so many,
-lies on a sublattice of an index that is one of the primes."""
+lies on a sublattice of an index that is one of the primes, and if that is not by chance, for few peaks."""
+
+SUPERLATTICE_CHANCE = 1e-3
+"""Greatest probability that as many peaks lie on any sublattice of that index by chance."""
 
 MOST_DIVISIONS = 8
 """How often a cell may be found too large; no true start is off by so much."""
@@ -65,7 +68,7 @@ ENOUGH_PER_PEAK = 2.5
 ACCEPT_UNKNOWN = 55.0
 """Least score: without a cell there are many more ways for chance to fit."""
 
-LONGEST_AXIS = 320.0
+LONGEST_AXIS = 400.0
 """Å; unless the user says."""
 
 SHORTEST_AXIS = 3.0

@@ -17,6 +17,7 @@ from gpuidx.backends.unknown_cell_constants import (
     N_TRIPLES,
     NEARLY_BEST,
     PRIMES,
+    SUPERLATTICE_CHANCE,
     SUPERLATTICE_PEAKS,
     SUPERLATTICE_SHARE,
     SUPERLATTICE_TOLERANCE,
@@ -143,6 +144,12 @@ def _rows_modulo(prime: int) -> NDArray[np.int64]:
     return np.array(rows)
 
 
+def _by_chance(count: int, n: int, prime: int) -> float:
+    """Probability that *count* or more of *n* reflections lie on a sublattice of an index that is a prime."""
+    share = 1 / prime
+    return sum(math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(count, n + 1))
+
+
 _DIVISORS = tuple((prime, _rows_modulo(prime)) for prime in PRIMES)
 
 
@@ -172,7 +179,10 @@ def divided(V: NDArray[np.float64], peaks: NDArray[np.float64]) -> NDArray[np.fl
     for prime, rows in _DIVISORS:
         share = ((hkl @ rows.T) % prime == 0).mean(0)
         which = int(np.argmax(share))
-        if share[which] > best:
+        if not share[which] > best:
+            continue
+        chance = len(rows) * _by_chance(round(share[which] * len(hkl)), len(hkl), prime)
+        if chance < SUPERLATTICE_CHANCE:
             best, smaller = float(share[which]), V.copy()
             smaller[int(np.flatnonzero(rows[which])[0])] = rows[which] @ V / prime
     return smaller
@@ -200,9 +210,9 @@ def best_cell(
     if len(axes) < 3:
         return None
     cells = [cell for V in best_triples(peaks, axes) if (cell := fitted(V, peaks)) is not None]
-    if not cells:
+    enough = NEARLY_BEST * max((score for score, _ in cells), default=0.0)
+    if not enough > 0.0:
         return None
-    enough = NEARLY_BEST * max(score for score, _ in cells)
     best = min((cell for cell in cells if cell[0] >= enough), key=lambda cell: abs(np.linalg.det(cell[1])))
     for _ in range(MOST_DIVISIONS):
         smaller = divided(best[1], peaks)
