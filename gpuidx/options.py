@@ -159,6 +159,13 @@ class IndexOptions:
         None, group=INDEXING, metavar="MIN,MAX", type=numbers(2),
         help="without -p: axes of the primitive cell to look for, Å; else from the peaks, up to 400",
     )  # fmt: skip
+    consensus_cell: bool = option(
+        False, group=INDEXING, help="without -p: use the cell that frames agree on, as soon as enough do"
+    )
+    save_cell: str | None = option(
+        None, group=INDEXING, metavar="FILE",
+        help="without -p: write the cell that frames agree on to this .cell file; overwritten",
+    )  # fmt: skip
     check_cell: bool = option(True, group=INDEXING, switch=True, help="take lattices of any cell")
     multi: bool = option(False, group=INDEXING, switch=True, help="look for further lattices in each frame")
     retry: bool = option(True, group=INDEXING, switch=True, help="do not try again without the weakest peaks")

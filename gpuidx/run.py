@@ -25,6 +25,7 @@ from gpuidx.flow.slots import Slots
 from gpuidx.flow.stop import Stop, interruptible
 from gpuidx.geometry import Geometry, read_geometry
 from gpuidx.options import Options
+from gpuidx.proposal import CellSearch
 from gpuidx.record import Answered, Record
 from gpuidx.route import Route
 from gpuidx.selection import decide
@@ -117,6 +118,7 @@ class Run:
         self._source_stopped = False
         self._closing = ExitStack()
         with ExitStack() as closing:
+            self.cell_search = CellSearch(options, cell)
             head = head_bytes(__version__, argv, geometry, cell, options.indexing)
             self._message_bytes = message_bytes(options, geometry)
             size = slot_bytes(options, geometry, len(devices))
@@ -196,6 +198,7 @@ class Run:
         if self.devices is not None:
             notes += self.devices.notes
         self.record.conclude(notes)
+        self.cell_search.conclude()
         if self.options.profile:
             stages = {stage: self.pool.counter(column) / 1e9 for column, stage in enumerate(STAGES)}
             print(*profile_lines(stages, self.accounts), sep="\n")
@@ -253,7 +256,8 @@ class Run:
             self.record.end(serial, REJECTED, *taken.rejected)
         else:
             self.record.arrived(serial, self._last_arrival)
-            self.work.give((serial, slot, taken.size, taken.filename, taken.event or f"//{serial}"))
+            event = taken.event or f"//{serial}"
+            self.work.give((serial, slot, taken.size, taken.filename, event, self.cell_search.for_workers))
         return True
 
     def _collect(self, events: Mapping[Any, int]) -> None:
@@ -262,7 +266,9 @@ class Run:
             if isinstance(ended, Crash):
                 self.record.end(serial, CRASHED, ended.reason, ended.detail)
             else:
-                self.record.finish(serial, self.slots[slot], Answered(*ended.values))
+                answered = Answered(*ended.values)
+                self.record.finish(serial, self.slots[slot], answered)
+                self.cell_search.add(answered.cells)
             self.slots.give_back(slot)
 
     def _report(self) -> None:

@@ -18,6 +18,7 @@ from gpuidx.geometry import Geometry
 from gpuidx.model import Frame, Message, Result
 from gpuidx.options import Options
 from gpuidx.pipeline import Pipeline
+from gpuidx.proposal import cell_of_task
 
 Notes = list[tuple[str, int]]
 """What was ignored without harm, and how often."""
@@ -57,7 +58,8 @@ def work(
 ) -> None:
     """Answer every task with the state in which its frame ended; see `gpuidx.record.Answered`."""
     pipeline = Pipeline(options, geometry, cell, Stopwatch(port.counters, stages))
-    for serial, slot, size, filename, event in port.tasks():
+    for serial, slot, size, filename, event, given in port.tasks():
+        pipeline.use_cell(cell_of_task(given))
         place = slots[slot]
         message = Message(serial=serial, filename=filename, event=event, data=place[:size])
         try:
@@ -65,7 +67,7 @@ def work(
         except Rejected as rejected:
             _reject(port, serial, rejected, pipeline.take_notes())
         else:
-            _answer(port, serial, done, pipeline.take_notes())
+            _answer(port, serial, done, pipeline.take_notes(), pipeline.cells(done[0]))
 
 
 def work_with_device(
@@ -83,7 +85,8 @@ def work_with_device(
     """
     pipeline = Pipeline(options, geometry, cell, Stopwatch(port.counters, stages))
     kept: dict[int, tuple[Frame, Notes]] = {}
-    for serial, slot, size, filename, event, step in port.tasks():
+    for serial, slot, size, filename, event, given, step in port.tasks():
+        pipeline.use_cell(cell_of_task(given))
         place = slots[slot]
         message = Message(serial=serial, filename=filename, event=event, data=place[:size])
         frame, notes = kept.pop(serial, (None, []))
@@ -99,13 +102,15 @@ def work_with_device(
         except Rejected as rejected:
             _reject(port, serial, rejected, notes + pipeline.take_notes())
         else:
-            _answer(port, serial, done, notes + pipeline.take_notes())
+            _answer(port, serial, done, notes + pipeline.take_notes(), pipeline.cells(done[0]))
 
 
-def _answer(port: Port, serial: int, done: tuple[Result, int, int], notes: Notes) -> None:
+def _answer(
+    port: Port, serial: int, done: tuple[Result, int, int], notes: Notes, cells: list[tuple[float, ...]]
+) -> None:
     result, n_byte, n_candidate = done
     counts = (n_byte, len(result.peaks), n_candidate, len(result.crystals))
-    port.answer(serial, _state(result), "", "", *counts, notes)
+    port.answer(serial, _state(result), "", "", *counts, notes, cells)
 
 
 def _reject(port: Port, serial: int, rejected: Rejected, notes: Notes) -> None:

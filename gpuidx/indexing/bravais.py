@@ -55,7 +55,7 @@ def conventional_cell(metric: NDArray[np.float64], tolerance: float) -> tuple[Un
         If it is no metric.
     """
     try:
-        axes, U = reduce_axes(np.linalg.cholesky(metric))
+        axes, U = reduce_axes(np.asarray(np.linalg.cholesky(metric), np.float64))
     except np.linalg.LinAlgError as error:
         raise ValueError(f"{metric.tolist()} is no metric") from error
     group = symmetry(axes, tolerance)
@@ -91,7 +91,7 @@ def symmetry(axes: NDArray[np.float64], tolerance: float) -> Integers:
     for limit in sorted(set(misfit.tolist()), reverse=True):
         group = found[misfit <= limit]
         if len(group) in TYPES and _is_closed(group):
-            return group
+            return np.asarray(group)
     return np.eye(3, dtype=np.int64)[None]
 
 

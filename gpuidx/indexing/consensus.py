@@ -186,8 +186,14 @@ class Consensus:
 
 
 def primitive_parameters(recip: NDArray[np.float64]) -> tuple[float, ...]:
-    """Parameters of the reduced cell of a lattice, for `Consensus.add`; *recip*: (abc*, xyz), primitive, Å⁻¹."""
-    return cell_parameters(reduce_axes(np.linalg.inv(recip).T)[0])
+    """Parameters of the reduced cell of a lattice, for `Consensus.add`.
+
+    Parameters
+    ----------
+    recip : (abc*, xyz)
+        Of a primitive cell, Å⁻¹.
+    """
+    return cell_parameters(reduce_axes(np.asarray(np.linalg.inv(recip).T, np.float64))[0])
 
 
 def _metric_of(cell: Sequence[float]) -> Metric | None:

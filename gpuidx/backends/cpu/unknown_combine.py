@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From vectors of a lattice to its cell: triples of vectors, the fit of a free cell, too large cells divided."""
+"""From vectors of a lattice to its cell: triples of vectors, a fit, too large cells divided."""
 
 import itertools
 import math

@@ -146,9 +146,7 @@ def _sum_normals(
 
 
 @jit
-def axis_step(
-    vectors: NDArray[np.float64], t: NDArray[np.float64], tolerance: float, limit: float
-) -> None:
+def axis_step(vectors: NDArray[np.float64], t: NDArray[np.float64], tolerance: float, limit: float) -> None:
     """One least-squares step of an axis t (xyz), Å; in place.
 
     Parameters
