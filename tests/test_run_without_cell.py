@@ -30,7 +30,9 @@ def test_frames_are_indexed_without_a_cell_as_triclinic_and_the_cell_is_proposed
     indexed = [chunk for chunk in hits if chunk.crystals]
     assert len(indexed) >= 0.9 * len(hits)
     assert right_share(indexed, truths) >= 0.9
-    assert all((c.lattice_type, c.centering) == ("triclinic", "P") for chunk in indexed for c in chunk.crystals)
+    assert all(
+        (c.lattice_type, c.centering) == ("triclinic", "P") for chunk in indexed for c in chunk.crystals
+    )
     assert "no target cell: frames are indexed without one" in done.log
     assert "proposed cell: tetragonal P" in done.log
     assert "with this cell from now on" not in done.log

@@ -91,11 +91,15 @@ class _Group:
     members: list[Metric] = field(default_factory=list)
     n_frames: int = 0
 
+    def __post_init__(self) -> None:
+        self.lengths = _lengths(self.reference)
+
     def add(self, metric: Metric) -> None:
         self.members.append(metric)
         del self.members[:-MOST_MEMBERS]
         if len(self.members) <= FEWEST_FRAMES or len(self.members) % 16 == 0:
             self.reference = np.median(self.members, axis=0)
+            self.lengths = _lengths(self.reference)
 
     def tolerance(self) -> float:
         """How far from symmetric the lattice may look, from the spread of the members."""
@@ -147,10 +151,10 @@ class Consensus:
 
     def _group_of(self, metric: Metric) -> _Group:
         """The group that a lattice belongs to, after it was added."""
-        volume = np.linalg.det(metric)
+        lengths = _lengths(metric)
         settings: NDArray[np.float64] | None = None
         for group in self._groups:
-            if abs(volume / np.linalg.det(group.reference) - 1.0) > 6 * SAME:
+            if any(abs(x - y) > SAME * y for x, y in zip(lengths, group.lengths, strict=True)):
                 continue
             if settings is None:
                 settings = self._settings @ metric[_UPPER]
@@ -205,6 +209,12 @@ def _metric_of(cell: Sequence[float]) -> Metric | None:
     except ValueError:
         return None
     return np.asarray(axes @ axes.T)
+
+
+def _lengths(metric: Metric) -> list[float]:
+    """Lengths of the axes of a reduced cell, rising: they do not depend on the choice of the cell."""
+    lengths: list[float] = np.sqrt(np.sort(np.diag(metric))).tolist()
+    return lengths
 
 
 def _scale(metric: Metric) -> Metric:

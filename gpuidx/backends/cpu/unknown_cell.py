@@ -5,6 +5,8 @@ Vectors of the lattice are found one by one (`unknown_vectors`), and put togethe
 comes of many frames is put together in `gpuidx.indexing.consensus`.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +27,7 @@ from gpuidx.backends.cpu.vectors import usable_peaks
 from gpuidx.backends.known_cell import direction_grids
 from gpuidx.backends.unknown_cell_constants import (
     ACCEPT_UNKNOWN,
+    CHANCE_OF_VOLUME,
     ENOUGH_PER_PEAK,
     FEWEST_CYCLES,
     LONGEST_AXIS,
@@ -93,16 +96,19 @@ class UnknownCellTrials:
         if not limits[0] < limits[1]:
             return None
         axes, scores = self._axes(peaks, length, DIRECT, limits)
-        best = best_cell(peaks, axes)
+        best = best_cell(peaks, axes, limits[0])
         if best is None or not best[0] > ENOUGH_PER_PEAK * len(length):
             more, their_scores = self._axes(peaks, length, PAIRS, limits)
             axes, scores = np.concatenate([axes, more]), np.concatenate([scores, their_scores])
-            second = best_cell(peaks, axes[distinct(axes, scores)])
+            second = best_cell(peaks, axes[distinct(axes, scores)], limits[0])
             if best is None or (second is not None and second[0] > best[0]):
                 best = second
-        if best is None or not best[0] >= ACCEPT_UNKNOWN:
+        if best is None:
             return None
         score, V = best
+        chance = CHANCE_OF_VOLUME * math.log(np.linalg.det(V) * length[-1] ** 3)
+        if not score >= ACCEPT_UNKNOWN + max(chance, 0.0):
+            return None
         _, enough = count_indexed(peaks, V, np.zeros(2))
         return Candidate(axes=V, shift=np.zeros(2), score=score) if enough else None
 

@@ -21,6 +21,7 @@ from gpuidx.backends.unknown_cell_constants import (
     SUPERLATTICE_PEAKS,
     SUPERLATTICE_SHARE,
     SUPERLATTICE_TOLERANCE,
+    VECTOR_BEYOND,
 )
 from gpuidx.jit import jit
 from gpuidx.lattice import reduce_axes
@@ -153,15 +154,17 @@ def _by_chance(count: int, n: int, prime: int) -> float:
 _DIVISORS = tuple((prime, _rows_modulo(prime)) for prime in PRIMES)
 
 
-def fitted(V: NDArray[np.float64], peaks: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]] | None:
-    """A reduced and fitted cell with its score; None if the rows are no basis."""
+def fitted(
+    V: NDArray[np.float64], peaks: NDArray[np.float64], shortest: float
+) -> tuple[float, NDArray[np.float64]] | None:
+    """A reduced and fitted cell with its score; None if the rows are no basis, or one too short, Å."""
     try:
-        axes, _ = reduce_axes(V)
-        axes = np.ascontiguousarray(axes)
+        axes = np.ascontiguousarray(reduce_axes(V)[0])
         score = fit_free_cell(axes, np.zeros(2), peaks)
-        return score, reduce_axes(axes)[0]
+        axes, _ = reduce_axes(axes)
     except ValueError:
         return None
+    return (score, axes) if np.linalg.norm(axes[0]) * VECTOR_BEYOND >= shortest else None
 
 
 def divided(V: NDArray[np.float64], peaks: NDArray[np.float64]) -> NDArray[np.float64] | None:
@@ -189,7 +192,7 @@ def divided(V: NDArray[np.float64], peaks: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def best_cell(
-    peaks: NDArray[np.float64], axes: NDArray[np.float64]
+    peaks: NDArray[np.float64], axes: NDArray[np.float64], shortest: float
 ) -> tuple[float, NDArray[np.float64]] | None:
     """The cell of the lattice that some vectors belong to; None if they make none.
 
@@ -199,6 +202,8 @@ def best_cell(
         Å⁻¹.
     axes : (axis, xyz)
         Vectors of the lattice, and others, Å.
+    shortest
+        Axis that there may be, Å.
 
     Returns
     -------
@@ -209,14 +214,14 @@ def best_cell(
     """
     if len(axes) < 3:
         return None
-    cells = [cell for V in best_triples(peaks, axes) if (cell := fitted(V, peaks)) is not None]
+    cells = [cell for V in best_triples(peaks, axes) if (cell := fitted(V, peaks, shortest)) is not None]
     enough = NEARLY_BEST * max((score for score, _ in cells), default=0.0)
     if not enough > 0.0:
         return None
     best = min((cell for cell in cells if cell[0] >= enough), key=lambda cell: abs(np.linalg.det(cell[1])))
     for _ in range(MOST_DIVISIONS):
         smaller = divided(best[1], peaks)
-        again = None if smaller is None else fitted(smaller, peaks)
+        again = None if smaller is None else fitted(smaller, peaks, shortest)
         if again is None:
             break
         best = again
