@@ -83,7 +83,7 @@ def test_rotations_are_a_group_at_any_tolerance():
 
 @pytest.mark.parametrize("metric", [np.zeros((3, 3)), -np.eye(3), np.full((3, 3), np.nan), np.ones((3, 3))])
 def test_what_is_no_metric_is_refused(metric):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"no metric|not three independent"):
         conventional_cell(metric, 0.01)
 
 
