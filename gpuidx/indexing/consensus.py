@@ -36,8 +36,9 @@ MOST_GROUPS = 500
 """If there are more, the smallest are forgotten."""
 
 SPREAD_FACTOR = 3.0
-LEAST_TOLERANCE, GREATEST_TOLERANCE = 0.004, 0.02
-"""The lattice type is looked for within so many times the spread between frames, but between these limits."""
+LEAST_TOLERANCE, GREATEST_TOLERANCE = 0.01, 0.02
+"""The lattice type is looked for within so many times the spread between frames, but between these limits:
+errors of the geometry, which frames share, distort a lattice by about as much as the lower one."""
 
 _SIGMA_OF_MEDIAN = 1.4826
 _UPPER = np.triu_indices(3)
@@ -57,12 +58,15 @@ class Proposal:
         That agree.
     n_lattices
         Frames with any lattice.
+    nearly
+        The more symmetric cell that it is near to; None if there is none.
     """
 
     cell: UnitCell
     spread: tuple[float, ...]
     n_frames: int
     n_lattices: int
+    nearly: UnitCell | None = None
 
     def line(self) -> str:
         """For the terminal."""
@@ -74,6 +78,7 @@ class Proposal:
             f"a {a:.2f}({da:.2f}) b {b:.2f}({db:.2f}) c {c:.2f}({dc:.2f}) Å, "
             f"al {al:.2f}({dal:.2f}) be {be:.2f}({dbe:.2f}) ga {ga:.2f}({dga:.2f})°; "
             f"{self.n_frames} of {self.n_lattices} indexed frames agree"
+            + (f"; nearly {_described(self.nearly)}" if self.nearly is not None else "")
         )
 
     def text(self) -> str:
@@ -183,9 +188,14 @@ class Consensus:
         except ValueError:
             return None
         each = np.array([cell_parameters(K @ np.linalg.cholesky(metric)) for metric in group.members])
+        symmetric, _ = conventional_cell(np.median(group.members, axis=0), GREATEST_TOLERANCE)
         spread = _SIGMA_OF_MEDIAN * np.median(np.abs(each - np.median(each, axis=0)), axis=0)
         return Proposal(
-            cell=cell, spread=tuple(spread.tolist()), n_frames=group.n_frames, n_lattices=self.n_lattices
+            cell=cell,
+            spread=tuple(spread.tolist()),
+            n_frames=group.n_frames,
+            n_lattices=self.n_lattices,
+            nearly=None if symmetric.lattice_type == cell.lattice_type else symmetric,
         )
 
 
@@ -198,6 +208,11 @@ def primitive_parameters(recip: NDArray[np.float64]) -> tuple[float, ...]:
         Of a primitive cell, Å⁻¹.
     """
     return cell_parameters(reduce_axes(np.asarray(np.linalg.inv(recip).T, np.float64))[0])
+
+
+def _described(cell: UnitCell) -> str:
+    assert cell.parameters is not None
+    return f"{cell.lattice_type} {cell.centering}, " + " ".join(f"{x:.2f}" for x in cell.parameters)
 
 
 def _metric_of(cell: Sequence[float]) -> Metric | None:
