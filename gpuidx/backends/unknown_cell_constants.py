@@ -5,6 +5,9 @@ Those that they share with the trials for a known cell are in `gpuidx.backends.c
 chosen on simulated stills with known truth.
 """
 
+MOST_PEAKS_UNKNOWN = 512
+"""Peaks of a frame in use, the strongest: enough for any cell, and thousands would take seconds."""
+
 BAND = 1.25
 """Lengths are searched in bands, each this much longer at its end than at its beginning."""
 

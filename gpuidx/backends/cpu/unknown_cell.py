@@ -15,7 +15,6 @@ from gpuidx.backends.constants import (
     FEWEST_PEAKS,
     FEWEST_PEAKS_LEFT,
     FEWEST_PEAKS_RETRY,
-    MAX_PEAKS,
     MOST_LATTICES,
     PAIRS,
 )
@@ -31,6 +30,7 @@ from gpuidx.backends.unknown_cell_constants import (
     ENOUGH_PER_PEAK,
     FEWEST_CYCLES,
     LONGEST_AXIS,
+    MOST_PEAKS_UNKNOWN,
     MOST_TRIES_UNKNOWN,
     RETRY_SHARE_UNKNOWN,
     SHORTEST_AXIS,
@@ -59,7 +59,7 @@ class UnknownCellTrials:
         Parameters
         ----------
         q : (peak, xyz)
-            Strongest first, Å⁻¹; only the first `MAX_PEAKS` are used.
+            Strongest first, Å⁻¹; only the first `MOST_PEAKS_UNKNOWN` are used.
         shift_sigma
             Not used: without a cell a shifted beam centre cannot be told from a different cell.
 
@@ -70,7 +70,7 @@ class UnknownCellTrials:
         n_tries
             How many trials were made.
         """
-        q = np.ascontiguousarray(q, np.float64).reshape(-1, 3)[:MAX_PEAKS]
+        q = np.ascontiguousarray(q, np.float64).reshape(-1, 3)[:MOST_PEAKS_UNKNOWN]
         found, tries = self._find(q), 1
         while found is None and self._options.retry and tries < MOST_TRIES_UNKNOWN:
             q = q[: len(q) - len(q) // RETRY_SHARE_UNKNOWN]
