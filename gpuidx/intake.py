@@ -9,6 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from gpuidx.flow.accounts import DROPPED, REJECTED
 from gpuidx.flow.slots import Slots
@@ -59,6 +60,8 @@ class Intake:
         Of a slot, that a message may use.
     reserve
         Slots that messages leave free, so that frames of messages with several always find one.
+    cell
+        Gives the target cell that goes with tasks.
 
     Attributes
     ----------
@@ -74,10 +77,11 @@ class Intake:
         give: Callable[[Task], None],
         message_bytes: int,
         reserve: int = 0,
+        cell: Callable[[], tuple[Any, ...] | None] = lambda: None,
     ) -> None:
         self.source, self.slots, self.record, self.reserve = source, slots, record, reserve
         self.last_arrival = time.monotonic()
-        self._give, self._message_bytes = give, message_bytes
+        self._give, self._message_bytes, self._cell = give, message_bytes, cell
         self._users: Counter[int] = Counter()
         self._several: deque[Several] = deque()
         self._series: tuple[int, int, tuple[int, ...]] = (0, 0, ())
@@ -124,7 +128,7 @@ class Intake:
             return
         event = taken.event or f"//{serial}"
         self._begin(
-            Task(serial, slot, taken.filename, event, ONLY, slot, taken.sizes, *self._series),
+            Task(serial, slot, taken.filename, event, ONLY, slot, taken.sizes, *self._series, self._cell()),
             self.last_arrival,
         )
 

@@ -28,7 +28,7 @@ def _sources_key() -> str:
     key = hashlib.sha256(sys.version.encode())
     for path in sorted(package.rglob("*.py")):
         text = path.read_bytes()
-        if b"gpuidx.jit" in text or path.name in ("constants.py", "jit.py"):
+        if b"gpuidx.jit" in text or path.name.endswith(("constants.py", "jit.py")):
             key.update(text)
     return key.hexdigest()[:16]
 

@@ -40,6 +40,13 @@ def primitive_axes(axes: NDArray[np.float64], centring: str) -> NDArray[np.float
     return PRIMITIVE[centring] @ axes
 
 
+def unimodular_matrices() -> NDArray[np.int64]:
+    """The 3480 matrices with entries −1, 0, 1 and determinant +1, (matrix, 3, 3)."""
+    matrices = np.array(list(itertools.product((-1, 0, 1), repeat=9))).reshape(-1, 3, 3)
+    chosen: NDArray[np.int64] = matrices[np.rint(np.linalg.det(matrices)) == 1]
+    return chosen
+
+
 def _gauss_reduced(axes: NDArray[np.float64]) -> NDArray[np.int64]:
     """Integer matrix that shortens each row by multiples of the others until none gets shorter."""
     U = np.eye(3, dtype=np.int64)

@@ -220,6 +220,17 @@ class IndexOptions:
         (5.0, 5.0, 5.0, 1.5, 1.5, 1.5), group=INDEXING, metavar="A,B,C,AL,BE,GA", type=tolerance,
         help="greatest difference from the target cell, percent and degrees",
     )  # fmt: skip
+    axis_range: tuple[float, ...] | None = option(
+        None, group=INDEXING, metavar="MIN,MAX", type=numbers(2),
+        help="without -p: axes of the primitive cell to look for, Å; else from the peaks, up to 400",
+    )  # fmt: skip
+    consensus_cell: bool = option(
+        False, group=INDEXING, help="without -p: use the cell that frames agree on, as soon as enough do"
+    )
+    save_cell: str | None = option(
+        None, group=INDEXING, metavar="FILE",
+        help="without -p: write the cell that frames agree on to this .cell file; overwritten",
+    )  # fmt: skip
     check_cell: bool = option(True, group=INDEXING, switch=True, help="take lattices of any cell")
     multi: bool = option(False, group=INDEXING, switch=True, help="look for further lattices in each frame")
     retry: bool = option(True, group=INDEXING, switch=True, help="do not try again without the weakest peaks")
@@ -437,6 +448,8 @@ def _check_values(o: Options) -> None:
         raise OptionError(f"--median-filter is {o.median_filter}; it must be at most {MOST_MEDIAN_RADIUS}")
     if math.isnan(o.min_peak_over_neighbour):
         raise OptionError("--min-peak-over-neighbour is nan; it is a number of ADU")
+    if o.axis_range is not None and not 0 < o.axis_range[0] < o.axis_range[1] < math.inf:
+        raise OptionError("--axis-range needs two rising numbers above 0, in Å")
     if any(not t > 0 for t in o.tolerance):
         raise OptionError("--tolerance needs numbers above 0")
     for name in ("int_radius", "peak_radius"):
@@ -469,8 +482,6 @@ def _check_support(o: Options) -> None:
     for name in o.engine_names:
         if name.split("-")[0] not in ENGINES:
             raise OptionError(f"--indexing={name} is not a method; known are none, {', '.join(ENGINES)}")
-    if o.does_index and o.pdb is None:
-        raise OptionError("indexing needs a known cell in this version; give it with -p, or --indexing=none")
 
 
 NOT_BUILT_IN = (

@@ -22,6 +22,7 @@ from gpuidx.formats import Decoder
 from gpuidx.formats.frame import widened
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
+from gpuidx.indexing.consensus import primitive_parameters
 from gpuidx.indexing.lattices import Acceptance
 from gpuidx.integration.integrator import Integrator
 from gpuidx.model import Found, Frame, Message, Result
@@ -55,7 +56,8 @@ class Pipeline:
         self.decoder = Decoder(geometry, options, masks)
         self.filters = Filters.wanted(geometry, options, masks)
         self.backend = choose_backend(options, geometry, masks, cell)
-        self.acceptance = Acceptance(geometry, cell, options, options) if cell else None
+        self.cell = cell
+        self.acceptance = Acceptance(geometry, cell, options, options)
         self.integrator = Integrator(geometry, masks, options)
         self.writer = ChunkWriter(geometry, options, options.fix_divergence)
 
@@ -143,9 +145,7 @@ class Pipeline:
         """Candidates to refined, checked crystals with integrated reflections."""
         with self.clock("refine and check"):
             crystals = (
-                self.acceptance.crystals(frame, found.peaks, found.candidates)
-                if self.acceptance and found.candidates
-                else ()
+                self.acceptance.crystals(frame, found.peaks, found.candidates) if found.candidates else ()
             )
         with self.clock("integrate"):
             crystals = self.integrator.measure(widened(frame), crystals) if crystals else ()
@@ -164,6 +164,19 @@ class Pipeline:
         if not result.hit and not self.options.non_hits_in_stream:
             return 0
         return self.writer.write(result, place)
+
+    def use_cell(self, cell: UnitCell | None) -> None:
+        """Index with this target cell from now on; with None go on as before."""
+        if cell is not None and cell != self.cell:
+            self.cell = cell
+            self.backend.use_cell(cell)
+            self.acceptance = Acceptance(self.geometry, cell, self.options, self.options)
+
+    def cells(self, result: Result) -> list[tuple[float, ...]]:
+        """Parameters of the crystals' reduced cells, Å and degrees; none if there is a target cell."""
+        if self.cell is not None and self.cell.parameters is not None:
+            return []
+        return [primitive_parameters(crystal.recip) for crystal in result.crystals]
 
     def take_notes(self) -> list[tuple[str, int]]:
         """What was ignored without harm since the last call, and how often."""

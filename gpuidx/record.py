@@ -20,7 +20,10 @@ MOST_LINES = 20
 
 
 class Answered(NamedTuple):
-    """What a worker answers for a frame, after its serial."""
+    """What a worker answers for a frame, after its serial.
+
+    *cells* are the parameters of the crystals' reduced cells, where there is no target cell.
+    """
 
     state: str
     reason: str
@@ -30,6 +33,7 @@ class Answered(NamedTuple):
     n_candidate: int
     n_crystal: int
     notes: Sequence[tuple[str, int]]
+    cells: Sequence[Sequence[float]] = ()
 
 
 class Record:

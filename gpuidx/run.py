@@ -26,6 +26,7 @@ from gpuidx.flow.stop import Stop, interruptible
 from gpuidx.geometry import Geometry, read_geometry
 from gpuidx.intake import Intake
 from gpuidx.options import Options
+from gpuidx.proposal import CellSearch
 from gpuidx.record import Answered, Record
 from gpuidx.route import Route
 from gpuidx.selection import decide
@@ -116,6 +117,7 @@ class Run:
         self._source_stopped = False
         self._closing = ExitStack()
         with ExitStack() as closing:
+            self.cell_search = CellSearch(options, cell)
             head = head_bytes(__version__, argv, geometry, cell, options.indexing)
             size = slot_bytes(options, geometry, len(devices))
             self.slots = Slots(slot_count(options, len(devices), size), size)
@@ -139,7 +141,7 @@ class Run:
                 self.work = Route(self.pool, self.devices)
             self.intake = Intake(
                 source, self.slots, self.record, self.work.give, message_bytes(options, geometry),
-                frame_slots(options),
+                frame_slots(options), lambda: self.cell_search.for_workers,
             )  # fmt: skip
             closing.callback(self._close_children)
             self._closing = closing.pop_all()
@@ -198,6 +200,7 @@ class Run:
         if self.devices is not None:
             notes += self.devices.notes
         self.record.conclude(notes)
+        self.cell_search.conclude()
         if self.options.profile:
             stages = {stage: self.pool.counter(column) / 1e9 for column, stage in enumerate(STAGES)}
             print(*profile_lines(stages, self.accounts), sep="\n")
@@ -239,7 +242,9 @@ class Run:
             if isinstance(ended, Crash):
                 self.record.end(task.serial, CRASHED, ended.reason, ended.detail)
             else:
-                self.record.finish(task.serial, self.slots[task.slot], Answered(*ended.values))
+                answered = Answered(*ended.values)
+                self.record.finish(task.serial, self.slots[task.slot], answered)
+                self.cell_search.add(answered.cells)
             self.intake.ended(task)
 
     def _report(self) -> None:

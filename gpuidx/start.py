@@ -81,8 +81,8 @@ def check_inputs(options: Options, geometry: Geometry, cell: UnitCell | None) ->
             raise GeometryError(geometry.file, None, problem)
     if options.peaks in PEAKS_SENT and options.data_format != "jungfraujoch" and not geometry.peak_list:
         raise GeometryError(geometry.file, None, f"--peaks={options.peaks} needs 'peak_list = NAME' here")
-    if options.does_index and (cell is None or cell.parameters is None):
-        raise OptionError(f"{options.pdb} has no cell parameters; indexing needs them (or --indexing=none)")
+    if options.consensus_cell and cell is not None and cell.parameters is not None:
+        raise OptionError(f"--consensus-cell finds a cell, but {options.pdb} (-p) gives one; leave out one")
 
 
 def devices_for(options: Options, choice: Choice) -> tuple[int, ...]:
@@ -98,6 +98,11 @@ def announce(options: Options, geometry: Geometry, cell: UnitCell | None, choice
     if options.engine_names:
         names = ", ".join(options.engine_names)
         log.info("--indexing=%s: gpuidx has one engine of its own, which is used instead", names)
+    if options.does_index and (cell is None or cell.parameters is None):
+        what = "no target cell" if cell is None else f"{options.pdb} has no cell parameters"
+        log.info("%s: frames are indexed without one, until enough agree on a cell to propose it", what)
+        if devices_for(options, choice):
+            log.info("trials without a cell are the CPU's; the device searches the peaks")
     for line in (*choice.warnings, choice.line):
         log.info("%s", line)
     if choice.devices and not devices_for(options, choice):

@@ -6,7 +6,7 @@ those after the first step share the slot in which it came.  The message that be
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gpuidx.flow.slots import Slots
 from gpuidx.model import Message
@@ -38,6 +38,8 @@ class Task(NamedTuple):
         Slot that the message lies in, and bytes of each of its parts; none for a frame in a file.
     series, series_slot, series_sizes
         Which series the frame belongs to, 0 for none, and where the message lies that began it.
+    cell
+        Target cell to use instead of none, see `gpuidx.proposal`.
     """
 
     serial: int
@@ -50,6 +52,7 @@ class Task(NamedTuple):
     series: int = 0
     series_slot: int = 0
     series_sizes: tuple[int, ...] = ()
+    cell: tuple[Any, ...] | None = None
 
     @property
     def slots(self) -> set[int]:

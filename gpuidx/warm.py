@@ -5,6 +5,7 @@ A worker is a fork of that process, so it finds every function compiled.  What i
 made-up frame of each pixel type on its whole way; what is not called here is compiled in the middle of a run.
 """
 
+import dataclasses
 import time
 from typing import Any
 
@@ -12,12 +13,14 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from gpuidx.backends.cpu.unknown_cell import UnknownCellTrials
 from gpuidx.cell import UnitCell, real_axes
 from gpuidx.geometry import Geometry, parse_geometry
 from gpuidx.model import PIXEL_TYPES, Crystal, Message
 from gpuidx.options import Options
 from gpuidx.pipeline import Pipeline
 from gpuidx.simulation.crystal import random_rotation
+from gpuidx.simulation.peaklists import EXPERIMENTS, PeakListSettings, simulate_peaks
 
 SIZE = 192
 """Width and height of the frame, px."""
@@ -117,10 +120,19 @@ def warm() -> int:
     filtered = Pipeline(_options("zaef", filters=True), geometry, _CELL)
     for kind in PIXEL_TYPES:
         filtered.process(_as_message(_message(counts.astype(kind))), place)
+    warm_trials_without_cell()
     supplied = Pipeline(_options("msgpack"), geometry, _CELL)
     for kind in PIXEL_TYPES:
         supplied.process(_as_message(_message(counts.astype(kind))), place)
     return n_indexed
+
+
+def warm_trials_without_cell() -> None:
+    """Half of the peaks are spurious, so direct vectors are not enough, and pairs are looked at too."""
+    settings = PeakListSettings(n_peaks=30, spurious=0.5)
+    q = simulate_peaks(EXPERIMENTS["lyso"], settings, np.random.default_rng(3)).q
+    options = dataclasses.replace(_options("peakfinder8"), axis_range=(35.0, 85.0))
+    UnknownCellTrials(options).index(q, 0.0)
 
 
 _begun = time.perf_counter()

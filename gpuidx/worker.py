@@ -18,6 +18,7 @@ from gpuidx.geometry import Geometry
 from gpuidx.model import Frame, Result
 from gpuidx.options import Options
 from gpuidx.pipeline import Pipeline
+from gpuidx.proposal import cell_of_task
 from gpuidx.tasks import ONLY, SEVERAL, Messages, Task
 
 Notes = list[tuple[str, int]]
@@ -60,6 +61,7 @@ def work(
     pipeline, messages = Pipeline(options, geometry, cell, Stopwatch(port.counters, stages)), Messages(slots)
     for values in port.tasks():
         task = Task(*values)
+        pipeline.use_cell(cell_of_task(task.cell))
         message = messages.get(task)
         try:
             if task.number == ONLY and (count := pipeline.decoder.frame_count(message)) != 1:
@@ -69,7 +71,7 @@ def work(
         except Rejected as rejected:
             _reject(port, task.serial, rejected, pipeline.take_notes())
         else:
-            _answer(port, task.serial, done, pipeline.take_notes())
+            _answer(port, task.serial, done, pipeline.take_notes(), pipeline.cells(done[0]))
 
 
 def work_with_device(
@@ -89,13 +91,14 @@ def work_with_device(
     kept: dict[int, tuple[Frame, Notes]] = {}
     for *values, step in port.tasks():
         task = Task(*values)
+        pipeline.use_cell(cell_of_task(task.cell))
         serial, place, message = task.serial, slots[task.slot], messages.get(task)
         frame, notes = kept.pop(serial, (None, []))
         try:
-            if task.number == ONLY and (count := pipeline.decoder.frame_count(message)) != 1:
-                port.answer(serial, SEVERAL, count)
-                continue
             if frame is None:
+                if task.number == ONLY and (count := pipeline.decoder.frame_count(message)) != 1:
+                    port.answer(serial, SEVERAL, count)
+                    continue
                 frame, descriptor = pipeline.lay_down(message, place, messages.bytes_in_slot(task))
                 if step == handover.DECODE and descriptor is not None:
                     kept[serial] = frame, pipeline.take_notes()
@@ -106,13 +109,15 @@ def work_with_device(
         except Rejected as rejected:
             _reject(port, serial, rejected, notes + pipeline.take_notes())
         else:
-            _answer(port, serial, done, notes + pipeline.take_notes())
+            _answer(port, serial, done, notes + pipeline.take_notes(), pipeline.cells(done[0]))
 
 
-def _answer(port: Port, serial: int, done: tuple[Result, int, int], notes: Notes) -> None:
+def _answer(
+    port: Port, serial: int, done: tuple[Result, int, int], notes: Notes, cells: list[tuple[float, ...]]
+) -> None:
     result, n_byte, n_candidate = done
     counts = (n_byte, len(result.peaks), n_candidate, len(result.crystals))
-    port.answer(serial, _state(result), "", "", *counts, notes)
+    port.answer(serial, _state(result), "", "", *counts, notes, cells)
 
 
 def _reject(port: Port, serial: int, rejected: Rejected, notes: Notes) -> None:

@@ -32,6 +32,7 @@ from indexing_check.comparison import Outcome  # noqa: E402
 from indexing_check.false import check_random, check_turned  # noqa: E402
 from indexing_check.lists import measured_lysozyme, real_frames, real_lists  # noqa: E402
 from indexing_check.report import MISSED, bar, percentiles  # noqa: E402
+from indexing_check.unknown import check_consensus, check_unknown  # noqa: E402
 
 from gpuidx.backends.constants import ACCEPT, ATTEMPTS  # noqa: E402
 from gpuidx.backends.cpu.score import count_indexed  # noqa: E402
@@ -67,7 +68,7 @@ FRESH: dict[str, dict[str, Any]] = {
 }
 """Scenarios with lists that nothing was tuned on; no bars."""
 
-PARTS = ("first", "several", "measured", "signs", "fresh", "random", "turned")
+PARTS = ("first", "several", "measured", "signs", "fresh", "random", "turned", "unknown", "consensus")
 
 
 def slow(backend: Backend, outcomes: Iterable[Outcome]) -> bool:
@@ -197,6 +198,7 @@ def parse() -> argparse.Namespace:
     add("--backend", choices=("cpu", "cuda"), default="cpu")
     add("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     add("--random", type=int, default=2000, metavar="N", help="random lists")
+    add("--hits", type=int, default=200, metavar="N", help="hits of each cell without a cell given")
     add("--turned", type=int, default=100, metavar="N", help="lists of turned peaks for each real frame")
     add("--fresh", type=int, default=60, metavar="N", help="fresh lists of each cell")
     add(
@@ -217,6 +219,10 @@ def check_all(backend: Backend, chosen: argparse.Namespace) -> None:
         "fresh": lambda: check_fresh(backend, chosen.fresh),
         "random": lambda: check_random(backend, chosen.random, chosen.retry),
         "turned": lambda: check_turned(backend, real_frames(chosen.data), chosen.turned, chosen.retry),
+        "unknown": lambda: check_unknown(read_benchmark(chosen.data)) if isinstance(backend, Cpu) else None,
+        "consensus": lambda: (
+            check_consensus(chosen.hits, chosen.random) if isinstance(backend, Cpu) else None
+        ),
     }
     for name in PARTS:
         if name in chosen.only:

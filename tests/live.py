@@ -162,18 +162,18 @@ def start(
     *words: str,
     program: Sequence[str] = ("-m", "gpuidx"),
     environment: Mapping[str, str] | None = None,
+    has_cell: bool = True,
 ) -> "subprocess.Popen[str]":
     """The program with the files of `write_inputs`; its log goes to a file.
 
-    *environment* are variables on top of those of this process.
+    *environment* are variables on top of those of this process; *has_cell*: whether the cell is given.
     """
     command = [
         sys.executable,
         *program,
         "-g",
         "test.geom",
-        "-p",
-        "test.cell",
+        *(["-p", "test.cell"] if has_cell else []),
         "-o",
         "test.stream",
         *words,

@@ -26,7 +26,7 @@ def choose_backend(options: Options, geometry: Geometry, masks: Masks, cell: Uni
     options, geometry, masks
         Of the run.
     cell
-        The target cell; without one there are no indexing trials.
+        The target cell; without one lattices of any cell are looked for.
 
     Raises
     ------

@@ -6,7 +6,6 @@ is made once for each target: the matrices have only a few distinct rows, so a l
 and then look-ups.
 """
 
-import itertools
 import math
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from gpuidx.cell import UnitCell, real_axes
 from gpuidx.jit import jit
-from gpuidx.lattice import primitive_axes, reduce_axes
+from gpuidx.lattice import primitive_axes, reduce_axes, unimodular_matrices
 from gpuidx.smallmath import det3
 
 TIE = 1.001
@@ -25,13 +24,6 @@ SHORTER = 1 - 1e-9
 
 SMALLEST_ANGLE = 10.0  # degrees
 LARGEST_RATIO = 1e6
-
-
-def unimodular_matrices() -> NDArray[np.int64]:
-    """The 3480 matrices with entries −1, 0, 1 and determinant +1, (matrix, 3, 3)."""
-    matrices = np.array(list(itertools.product((-1, 0, 1), repeat=9))).reshape(-1, 3, 3)
-    chosen: NDArray[np.int64] = matrices[np.rint(np.linalg.det(matrices)) == 1]
-    return chosen
 
 
 def distinct_rows(matrices: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int16]]:

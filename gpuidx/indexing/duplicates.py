@@ -6,9 +6,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuidx.indexing.cell_check import distinct_rows, unimodular_matrices
+from gpuidx.indexing.cell_check import distinct_rows
 from gpuidx.jit import jit
-from gpuidx.lattice import PRIMITIVE
+from gpuidx.lattice import PRIMITIVE, unimodular_matrices
 
 LENGTH_TOLERANCE = 0.1
 ANGLE_TOLERANCE = 5.0  # degrees

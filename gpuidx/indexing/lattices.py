@@ -49,14 +49,20 @@ class Acceptance:
     Parameters
     ----------
     geometry, cell
-        Of the run; a cell without parameters matches no lattice, so it is not checked.
+        Of the run; without a cell, or its parameters, lattices are not checked against it, and crystals
+        are triclinic with primitive axes.
     options, integration
         Checks and refinement; ``--fix-profile-radius``.
     """
 
     def __init__(
-        self, geometry: Geometry, cell: UnitCell, options: IndexOptions, integration: IntegrationOptions
+        self,
+        geometry: Geometry,
+        cell: UnitCell | None,
+        options: IndexOptions,
+        integration: IntegrationOptions,
     ) -> None:
+        cell = cell or UnitCell(parameters=None)
         self._cell, self._options, self._bandwidth = cell, options, geometry.bandwidth
         radius = integration.fix_profile_radius
         self._fixed_radius = None if radius is None else radius * ANGSTROM_PER_METRE

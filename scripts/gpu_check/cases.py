@@ -67,8 +67,8 @@ def for_cpu(frame: Frame) -> Frame:
 def run_options(peak: PeakOptions, **more: object) -> Options:
     """Options of a run with these options of the peak search."""
     given = {
-        "geometry": "case.geom", "output": "case.stream", "zmq_input": ("tcp://case:1",), "zmq_request": "next",
-        "indexing": "none",
+        "geometry": "case.geom", "output": "case.stream", "zmq_input": ("tcp://case:1",),
+        "zmq_request": "next", "indexing": "none",
     }  # fmt: skip
     return Options(**(given | asdict(peak) | more))
 

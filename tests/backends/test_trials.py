@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from backends.peak_lists import CONDITIONS, Tally, lysozyme, lines, nearest, odd_lists, simulated, trials
+from backends.peak_lists import CONDITIONS, Tally, lines, lysozyme, nearest, odd_lists, simulated, trials
 
 from gpuidx.backends.constants import ATTEMPTS
 from gpuidx.backends.cpu.search import find_lattice

@@ -226,3 +226,12 @@ def test_peaks_that_are_no_numbers_do_no_harm():
     spoilt = Still(still.frame, peaks, still.axes, still.source)
     (crystal,) = accepted(made(), spoilt, disturbed(still, LYSO))
     assert np.isfinite(crystal.recip).all()
+
+
+def test_without_a_cell_any_lattice_becomes_a_triclinic_crystal_with_primitive_axes():
+    still = make_still(geometry_of(), MONO, 1)
+    (crystal,) = accepted(made(None), still, disturbed(still, MONO))
+    assert (crystal.lattice_type, crystal.centering, crystal.unique_axis) == ("triclinic", "P", "*")
+    axes = np.linalg.inv(crystal.recip).T
+    assert same_lattice(axes, primitive_axes(still.axes[0], "C"))[0]
+    assert "final_residual" in crystal.residuals

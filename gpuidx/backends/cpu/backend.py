@@ -9,6 +9,7 @@ import numpy as np
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.backends.cpu.peakfinder9 import Peakfinder9
 from gpuidx.backends.cpu.trials import Trials
+from gpuidx.backends.cpu.unknown_cell import UnknownCellTrials
 from gpuidx.backends.cpu.zaef import Zaef
 from gpuidx.backends.known_cell import shift_sigma
 from gpuidx.backends.peak_table import strongest_first
@@ -48,20 +49,36 @@ class CpuBackend:
     geometry, options, masks
         Of the run.
     cell
-        The target cell; without one, or with ``--indexing=none``, there are no trials.
+        The target cell; without one lattices of any cell are looked for, with ``--indexing=none`` none.
 
     Raises
     ------
     BackendError
-        If the cell has no parameters.
+        If the cell's parameters make no lattice.
     """
 
     name = "cpu"
 
     def __init__(self, geometry: Geometry, options: Options, masks: Masks, cell: UnitCell | None) -> None:
         self._finder = _finder(geometry, options, masks)
-        self._trials = Trials(cell, options) if cell is not None and options.does_index else None
-        self._min_peaks = options.min_peaks
+        self._trials: Trials | UnknownCellTrials | None = None
+        self._min_peaks, self._options = options.min_peaks, options
+        self.use_cell(cell)
+
+    def use_cell(self, cell: UnitCell | None) -> None:
+        """Look for lattices of this cell from now on; without one, or its parameters, for any.
+
+        Raises
+        ------
+        BackendError
+            If its parameters make no lattice.
+        """
+        if not self._options.does_index:
+            return
+        if cell is None or cell.parameters is None:
+            self._trials = UnknownCellTrials(self._options)
+        else:
+            self._trials = Trials(cell, self._options)
 
     def upload(self, frames: Sequence[Frame]) -> CpuBatch:
         """Take a batch of frames; nothing is copied."""

@@ -66,7 +66,7 @@ class CudaBackend:
     geometry, options, masks
         Of the run.
     cell
-        The target cell; without one, or with ``--indexing=none``, there are no trials.
+        The target cell; without one the trials are the CPU's, with ``--indexing=none`` there are none.
     device
         Number of the device.
     ring
@@ -124,7 +124,8 @@ class CudaBackend:
         sizes = Sizes.of(rect, geometry.slab_shape)
         memory = 1e9 * options.gpu_memory or None
         free, _ = cupy.cuda.runtime.memGetInfo()
-        known = KnownCell(cell) if cell is not None and options.does_index else None
+        has_cell = cell is not None and cell.parameters is not None
+        known = KnownCell(cell) if cell is not None and has_cell and options.does_index else None
 
         def needed(n_frame: int) -> int:
             of_trials = trial_bytes(n_frame, UNFINISHED, known) if known else 0

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Indexing without a cell, and the cell that frames agree on: benchmark, simulated runs, random lists."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from backends.peak_lists import Tally, TrueList, simulated
+
+from gpuidx.backends.cpu.unknown_cell import UnknownCellTrials
+from gpuidx.cell import UnitCell, real_axes
+from gpuidx.indexing.consensus import Consensus, Proposal, primitive_parameters
+from gpuidx.lattice import primitive_axes, reduce_axes
+from gpuidx.options import IndexOptions
+from gpuidx.simulation.peaklists import EXPERIMENTS
+from indexing_check.report import bar, percentiles
+
+CELLS = ("lyso", "thau", "p1", "insu", "mono", "rhod", "cys", "rhom", "psi")
+RANGES = {"cys": (4.0, 30.0), "psi": (20.0, 320.0)}
+USUAL_RANGE = (20.0, 200.0)
+LEAST_RIGHT = 0.95
+MOST_FRAMES = 30
+SAME_LENGTH = 0.005
+
+
+def trials(name: str | None = None, retry: bool = False) -> UnknownCellTrials:
+    """Trials in the range of lengths of a cell, or in that which follows from the peaks."""
+    axis_range = RANGES.get(name, USUAL_RANGE) if name else None
+    return UnknownCellTrials(IndexOptions(retry=retry, axis_range=axis_range))
+
+
+def check_unknown(lists: Sequence[TrueList]) -> None:
+    """The lists of the benchmark, in given ranges of lengths, and in those that follow from the peaks."""
+    print("\nWithout a cell, first lattice, no retry (cpu)")
+    print("| set | range | lists | right | wrong | median angle, deg | ms median / 95 % | verdict |")
+    print("|---|---|---|---|---|---|---|---|")
+    names = ("clean", "few15", "few10", "spur50", "spur67", "geom", "bw1", "random")
+    for set_name, is_given in ((name, given) for name in names for given in (True, False)):
+        tally, ms = Tally(), []
+        chosen = [one for one in lists if one.set_name == set_name and one.cell_name in CELLS]
+        for one in chosen:
+            begun = time.process_time()
+            candidates, _ = trials(one.cell_name if is_given else None).index(one.q, one.shift_sigma)
+            ms.append(1e3 * (time.process_time() - begun))
+            tally.add(one, candidates)
+        holds = set_name not in ("clean", "random") or tally.n_right >= LEAST_RIGHT * tally.n_lists
+        if set_name == "random":
+            holds = not tally.score
+        what = "given" if is_given else "from the peaks"
+        verdict = bar(f"without a cell, {set_name}, range {what}", holds)
+        print(
+            f"| {set_name} | {what} | {tally.n_lists} | {tally.n_right} | {tally.n_wrong} "
+            f"| {tally.median_angle:.3f} | {percentiles(ms, 50, 95)} | {verdict} |"
+        )
+
+
+def is_cell(found: UnitCell, true: UnitCell) -> bool:
+    """Whether two conventional cells are of the same lattice: reduced lengths and volume."""
+    assert found.parameters is not None
+    assert true.parameters is not None
+    ours, theirs = (
+        reduce_axes(primitive_axes(real_axes(cell.parameters), cell.centering))[0]  # type: ignore[arg-type]
+        for cell in (found, true)
+    )
+    lengths = [np.linalg.norm(axes, axis=1) for axes in (ours, theirs)]
+    volumes = [np.linalg.det(axes) for axes in (ours, theirs)]
+    near = np.abs(lengths[0] / lengths[1] - 1).max() < SAME_LENGTH
+    return bool(near and abs(volumes[0] / volumes[1] - 1) < 3 * SAME_LENGTH)
+
+
+def proposals(lists: Iterator[TrueList]) -> Iterator[tuple[int, Proposal | None]]:
+    """After each list how many were indexed, and the proposal."""
+    consensus, search = Consensus(), trials(retry=True)
+    for one in lists:
+        candidates, _ = search.index(one.q, one.shift_sigma)
+        if candidates:
+            consensus.add([primitive_parameters(np.linalg.inv(candidates[0].axes).T)])
+        yield consensus.n_lattices, consensus.proposal()
+
+
+def check_consensus(n_hit: int, n_random: int) -> None:
+    """A run of hits of each cell, a third of their peaks spurious; and one of random lists."""
+    print(f"\nThe cell that {n_hit} hits of each agree on, 30 + 15 spurious peaks, range from the peaks")
+    print("| cell | indexed | proposed after | agree | cell | verdict |")
+    print("|---|---|---|---|---|---|")
+    for name in CELLS:
+        after, proposal, is_right, n = None, None, True, 0
+        hits = (simulated(name, 6 * 10**6 + k, n_peaks=30, spurious=1 / 3) for k in range(n_hit))
+        for n, proposal in proposals(hits):
+            if proposal is not None:
+                after = n if after is None else after
+                is_right &= is_cell(proposal.cell, EXPERIMENTS[name].cell)
+        holds = after is not None and after <= MOST_FRAMES and is_right and proposal is not None
+        line = proposal.line().split(";")[0] if proposal else "-"
+        agree = proposal.n_frames if proposal else 0
+        print(f"| {name} | {n} | {after} | {agree} | {line} | {bar(f'consensus, {name}', holds)} |")
+    rng, names = np.random.default_rng(22), list(EXPERIMENTS)
+    random = (
+        simulated(names[k % len(names)], 8 * 10**6 + k, n_peaks=int(rng.integers(10, 121)), spurious=1.0)
+        for k in range(n_random)
+    )
+    outcomes = list(proposals(random))
+    n_indexed = outcomes[-1][0] if outcomes else 0
+    n_proposed = sum(proposal is not None for _, proposal in outcomes)
+    verdict = bar("random lists without a cell", n_proposed == 0 and n_indexed <= 0.001 * n_random)
+    print(f"\n{n_random} random lists: {n_indexed} indexed, {n_proposed} proposals: {verdict}")
