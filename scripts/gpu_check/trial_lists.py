@@ -53,10 +53,7 @@ def _odd_lists(cell_name: str) -> list[TrueList]:
     good = simulated(cell_name, FIRST_SEED)
     many = simulated(cell_name, FIRST_SEED, n_peaks=MAX_PEAKS, spurious=0.6)
     holes = np.insert(good.q, [0, 7, 12], [[np.nan, 0, 0], [0, np.inf, 0], [0, 0, 0]], axis=0)
-    lists = [
-        TrueList(cell_name, name, q, good.shift_sigma, NO_LATTICE)
-        for name, q in odd_lists().items()
-    ]
+    lists = [TrueList(cell_name, name, q, good.shift_sigma, NO_LATTICE) for name, q in odd_lists().items()]
     return [
         *lists,
         replace(good, set_name="NaN among good peaks", q=holes),

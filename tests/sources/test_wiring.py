@@ -12,9 +12,7 @@ from gpuidx.errors import OptionError
 from gpuidx.sources.unasked import Unasked
 from gpuidx.sources.wiring import read_wiring
 
-pytestmark = pytest.mark.skipif(
-    not zmq.has("curve"), reason="no CURVE in this libzmq: install the wheel"
-)
+pytestmark = pytest.mark.skipif(not zmq.has("curve"), reason="no CURVE in this libzmq: install the wheel")
 
 
 @pytest.fixture
