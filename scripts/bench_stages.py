@@ -24,6 +24,9 @@ from gpuidx.simulation.detector import LYSOZYME
 
 N_REFLECTION = 1000
 
+BRIGHT = {"background": (900.0, 1000.0), "photons": 30000.0}
+"""Frames with a background that is far above any threshold."""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -31,6 +34,7 @@ def main() -> int:
     n_frame = parser.parse_args().frames
     with tempfile.TemporaryDirectory() as name:
         _peak_search(Path(name), n_frame)
+        _other_searches(Path(name), n_frame)
         _after_peaks(Path(name), n_frame)
     decoding(n_frame)
     return 0
@@ -47,16 +51,33 @@ def _peak_search(folder: Path, n_frame: int) -> None:
     pipeline = _pipeline(folder, "--indexing=none")
     print(f"Peak search, {load()}")
     header()
-    bright = {"background": (900.0, 1000.0), "photons": 30000.0}
     for dtype, more, what, goal in (
         ("i4", {}, "4M int32, photon counts", "12 times"),
         ("u2", {}, "4M uint16, photon counts", "12 times"),
         ("f4", {}, "4M float32", "5 times"),
-        ("u2", bright, "4M uint16, background of 1000", "5 times"),
+        ("u2", BRIGHT, "4M uint16, background of 1000", "5 times"),
     ):
         frames = [f.frame() for f in make_frames(folder, n_frame, dtype, **more).frames]
         theirs = median_stage(reference(folder, ["--indexing=none"]), "peak-search")
         row(what, cpu_ms(lambda frame: pipeline.search([frame]), frames), theirs, goal)
+
+
+def _other_searches(folder: Path, n_frame: int) -> None:
+    zaef = ["--peaks=zaef", "--min-squared-gradient=100", "--min-snr=4", "--peak-radius=3,4,5"]
+    print(f"Other searches, {load()}")
+    header()
+    for what, more, words, stages in (
+        ("zaef, 4M uint16, photon counts", {}, zaef, ("peak-search",)),
+        ("zaef, background of 1000, all above threshold", BRIGHT, zaef, ("peak-search",)),
+        ("zaef, --median-filter=3", {}, [*zaef, "--median-filter=3"], ("peak-search", "median-filter")),
+        ("peakfinder9", {}, ["--peaks=peakfinder9", "--min-sig=1.5"], ()),
+    ):
+        pipeline = _pipeline(folder, "--indexing=none", *words)
+        frames = [f.frame() for f in make_frames(folder, n_frame, "u2", **more).frames]
+        theirs = reference(folder, ["--indexing=none", *words]) if stages else None
+        times = [median_stage(theirs, stage) for stage in stages]
+        total = sum(t for t in times if t is not None) or None
+        row(what, cpu_ms(lambda frame, pipeline=pipeline: pipeline.search([frame]), frames), total, "")
 
 
 def _after_peaks(folder: Path, n_frame: int) -> None:

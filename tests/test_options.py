@@ -115,7 +115,25 @@ def test_repeated_options_add_up() -> None:
 
 def test_unique_abbreviations_and_hidden_spellings_work() -> None:
     assert options("--thresh=7").threshold == 7
+    assert options("--min-gradient=7").min_squared_gradient == 7
+    assert options("--min-sq-gradient=8").min_squared_gradient == 8
     assert options("-z none").indexing == "none"
+
+
+def test_zaef_is_the_search_if_none_is_named_with_the_defaults_of_indexamajig() -> None:
+    given = parse(Options, ["-g", "a", "-o", "a", "-p", "a", "-i", "list"], "gpuidx", "")
+    assert (given.peaks, given.threshold, given.min_squared_gradient, given.min_snr) == ("zaef", 800, 1e5, 5)
+    assert (given.min_snr_biggest_pix, given.min_snr_peak_pix, given.min_sig) == (7, 6, 11)
+    assert given.min_peak_over_neighbour == -math.inf
+    assert not given.filters
+    assert given.searches
+    assert not given.device_searches
+
+
+def test_a_device_searches_by_peakfinder8_in_images_as_they_are() -> None:
+    assert options("").device_searches
+    assert not options("--median-filter=2").device_searches
+    assert not options("--filter-noise").device_searches
 
 
 def test_short_tolerance_holds_for_all_angles() -> None:
@@ -142,6 +160,13 @@ def test_negative_number_is_a_value() -> None:
         ),
         ("-g a -o a -p a --peaks=peakfinder8 --zmq-input=tcp://h:1", "--zmq-subscribe=TAG"),
         ("-g a -o a -p a --peaks=peakfinder8 -i list --zmq-request=next", "needs --zmq-input"),
+        ("-g a -o a -p a -i list --no-image-data", "--peaks=zaef needs images"),
+        ("-g a -o a -p a -i list --peaks=peakfinder9 --local-bg-radius=1", "--local-bg-radius=2 or more"),
+        ("-g a -o a -p a -i list --min-squared-gradient=nan", "must be a finite number"),
+        ("-g a -o a -p a -i list --min-peak-over-neighbour=nan", "--min-peak-over-neighbour is nan"),
+        ("-g a -o a -p a -i list --min-sig=-1", "--min-sig is -1; it must be at least 0"),
+        ("-g a -o a -p a -i list --median-filter=-1", "--median-filter is -1; it must be at least 0"),
+        ("-g a -o a -p a -i list --median-filter=51", "--median-filter is 51; it must be at most 50"),
         ("-g a -o a -p a -i list --peaks=msgpack", "needs --zmq-input"),
         ("-g a -o a -i list --peaks=peakfinder8 --axis-range=50,20", "--axis-range needs two rising numbers"),
         ("-g a -o a -i list --peaks=peakfinder8 --axis-range=0,inf", "--axis-range needs two rising numbers"),
