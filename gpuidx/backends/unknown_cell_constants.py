@@ -77,7 +77,7 @@ LONGEST_AXIS = 400.0
 """Å; unless the user says."""
 
 SHORTEST_AXIS = 3.0
-FEWEST_CYCLES = 2.0
+FEWEST_CYCLES = 1.0
 """The shortest axis looked for, unless the user says, has so many cycles along the beam over all peaks, for
 a shorter one explains any peaks when it lies along the beam; in any case so many Å."""
 
