@@ -83,7 +83,7 @@ def check_consensus(n_hit: int, n_random: int) -> None:
     print(f"\nThe cell that {n_hit} hits of each agree on, 30 + 15 spurious peaks, range from the peaks")
     print("| cell | indexed | proposed after | agree | cell | verdict |")
     print("|---|---|---|---|---|---|")
-    for name in CELLS:
+    for name in CELLS if n_hit else ():
         after, proposal, is_right, n = None, None, True, 0
         hits = (simulated(name, 6 * 10**6 + k, n_peaks=30, spurious=1 / 3) for k in range(n_hit))
         for n, proposal in proposals(hits):

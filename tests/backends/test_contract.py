@@ -257,11 +257,25 @@ def test_backends_are_named(geometry, cell):
     assert choose_backend(options_of(), geometry, masks_of(geometry), cell).name == "cpu"
 
 
-def test_without_a_cell_there_are_no_trials(geometry, simulated):
+def test_without_a_cell_lattices_of_any_cell_are_looked_for_until_there_is_one(geometry, cell, simulated):
     backend = choose_backend(options_of(), geometry, masks_of(geometry), None)
-    (found,) = process(backend, [simulated[0].frame()])
+    frame = simulated[0].frame()
+    (found,) = process(backend, [frame])
     assert len(found.peaks) > 10
-    assert (found.candidates, found.n_tries) == ((), 0)
+    assert found.n_tries >= 1
+    backend.use_cell(cell)
+    (known,) = process(backend, [frame])
+    expected = choose_backend(options_of(), geometry, masks_of(geometry), cell)
+    (theirs,) = process(expected, [frame])
+    assert len(known.candidates) == len(theirs.candidates) == 1
+    np.testing.assert_array_equal(known.candidates[0].axes, theirs.candidates[0].axes)
+
+
+def test_without_indexing_there_are_no_trials(geometry, cell, simulated):
+    for given in (cell, None):
+        backend = choose_backend(options_of(indexing="none"), geometry, masks_of(geometry), given)
+        (found,) = process(backend, [simulated[0].frame()])
+        assert (found.candidates, found.n_tries) == ((), 0)
 
 
 def test_expected_shift_is_one_and_a_half_pixels(geometry):
