@@ -35,6 +35,12 @@ PEAK_METHODS = ("zaef", "peakfinder8", "peakfinder9", "msgpack", "hdf5", "cxi", 
 PEAKS_SENT = ("msgpack", "hdf5", "cxi")
 """Values of ``--peaks`` that mean lists which come with the frames."""
 
+OPTIONAL_PARTS = ("zaef", "peakfinder9", "filters", "no cell")
+"""What is compiled only for runs that need it."""
+
+PARTS_VARIABLE = "GPUIDX_PARTS"
+"""Tells the forkserver, which has no options, which of these to compile; without it all."""
+
 MOST_BATCH = 128
 """Frames in a batch of a CUDA device."""
 
@@ -352,6 +358,15 @@ class Options(RunOptions, OutputOptions, IntegrationOptions, IndexOptions, PeakO
     def engine_names(self) -> tuple[str, ...]:
         """Other programs' engines that ``--indexing`` names."""
         return tuple(n for n in (self.indexing or "").split(",") if n and n != "none")
+
+    def optional_parts(self, has_cell: bool) -> list[str]:
+        """Those of `OPTIONAL_PARTS` that this run needs, with or without a target cell."""
+        needed = {
+            self.peaks,
+            "filters" if self.filters else "",
+            "no cell" if self.does_index and not has_cell else "",
+        }
+        return [part for part in OPTIONAL_PARTS if part in needed]
 
     @property
     def does_index(self) -> bool:

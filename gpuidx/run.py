@@ -5,6 +5,7 @@ One thread, one wait for sockets and children together.  The order of a turn is 
 """
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ from gpuidx.flow.slots import Slots
 from gpuidx.flow.stop import Stop, interruptible
 from gpuidx.geometry import Geometry, read_geometry
 from gpuidx.intake import Intake
-from gpuidx.options import Options
+from gpuidx.options import PARTS_VARIABLE, Options
 from gpuidx.proposal import CellSearch
 from gpuidx.record import Answered, Record
 from gpuidx.route import Route
@@ -76,6 +77,8 @@ def run(options: Options, argv: Sequence[str]) -> int:
     announce(options, geometry, cell, choice)
     try:
         with interruptible():
+            has_cell = cell is not None and cell.parameters is not None
+            os.environ[PARTS_VARIABLE] = ",".join(options.optional_parts(has_cell))
             start_forkserver(["gpuidx.warm"])
             devices = devices_for(options, choice)
             with Run(options, argv, geometry, cell, source, devices) as running:

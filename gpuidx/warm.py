@@ -3,10 +3,13 @@
 
 A worker is a fork of that process, so it finds every function compiled.  What is called here is a small
 made-up frame of each pixel type on its whole way; what is not called here is compiled in the middle of a run.
+Searches and trials that the run does not ask for (`PARTS_VARIABLE`) are left out.
 """
 
 import dataclasses
+import os
 import time
+from collections.abc import Collection
 from typing import Any
 
 import msgpack
@@ -17,7 +20,7 @@ from gpuidx.backends.cpu.unknown_cell import UnknownCellTrials
 from gpuidx.cell import UnitCell, real_axes
 from gpuidx.geometry import Geometry, parse_geometry
 from gpuidx.model import PIXEL_TYPES, Crystal, Message
-from gpuidx.options import Options
+from gpuidx.options import OPTIONAL_PARTS, PARTS_VARIABLE, Options
 from gpuidx.pipeline import Pipeline
 from gpuidx.simulation.crystal import random_rotation
 from gpuidx.simulation.peaklists import EXPERIMENTS, PeakListSettings, simulate_peaks
@@ -95,8 +98,11 @@ def _as_message(data: bytes) -> Message:
     return Message(serial=1, filename="warm", event="//1", data=memoryview(bytearray(data)))
 
 
-def warm() -> int:
-    """Send a frame of each pixel type through a pipeline; gives the number of frames that were indexed."""
+def warm(parts: Collection[str]) -> int:
+    """Send a frame of each pixel type through a pipeline; gives the number of frames that were indexed.
+
+    *parts* are those of `OPTIONAL_PARTS` that are compiled, too.
+    """
     geometry = parse_geometry(_GEOMETRY, "warm.geom")
     place = memoryview(bytearray(1 << 20))
     pipeline = Pipeline(_options("peakfinder8"), geometry, _CELL)
@@ -114,13 +120,17 @@ def warm() -> int:
     for kind in PIXEL_TYPES:
         fast.process(_as_message(_message(counts.astype(kind))), place)
     for peaks in ("zaef", "peakfinder9"):
+        if peaks not in parts:
+            continue
         other = Pipeline(_options(peaks), geometry, _CELL)
         for kind in PIXEL_TYPES:
             other.process(_as_message(_message(counts.astype(kind))), place)
-    filtered = Pipeline(_options("zaef", filters=True), geometry, _CELL)
-    for kind in PIXEL_TYPES:
-        filtered.process(_as_message(_message(counts.astype(kind))), place)
-    warm_trials_without_cell()
+    if "filters" in parts:
+        filtered = Pipeline(_options("zaef", filters=True), geometry, _CELL)
+        for kind in PIXEL_TYPES:
+            filtered.process(_as_message(_message(counts.astype(kind))), place)
+    if "no cell" in parts:
+        warm_trials_without_cell()
     supplied = Pipeline(_options("msgpack"), geometry, _CELL)
     for kind in PIXEL_TYPES:
         supplied.process(_as_message(_message(counts.astype(kind))), place)
@@ -136,5 +146,6 @@ def warm_trials_without_cell() -> None:
 
 
 _begun = time.perf_counter()
-INDEXED = warm()
+_parts = os.environ.get(PARTS_VARIABLE)
+INDEXED = warm(OPTIONAL_PARTS if _parts is None else _parts.split(","))
 SECONDS = time.perf_counter() - _begun

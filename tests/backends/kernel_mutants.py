@@ -128,8 +128,8 @@ KERNEL_MUTANTS = (
     ),
     KernelMutant(
         "a warp stops when one of its rings has settled",
-        "__all_sync",
-        "__any_sync",
+        "__all_sync(ALL_LANES, high",
+        "__any_sync(ALL_LANES, high",
         "rings",
     ),
     KernelMutant(

@@ -325,10 +325,11 @@ def test_images_that_kernels_are_not_compiled_for_are_refused(search: Search) ->
 
 
 @pytest.mark.parametrize("shift", [3.0, -3.0, 50.0])
-def test_a_frame_whose_detector_is_far_off_is_rejected(shift: float, find: Find) -> None:
+@pytest.mark.parametrize("way", ["packed", "lanes"])  # a device leaves it to the CPU
+def test_a_frame_whose_detector_is_far_off_is_rejected(shift: float, way: str) -> None:
     frame = make_frame(GEOMETRY, background(), shift_x=shift)
     with pytest.raises(Rejected, match="panel 0"):
-        find(GEOMETRY, OPTIONS, FixedMasks(GEOMETRY), frame)
+        ways.find(way, GEOMETRY, OPTIONS, FixedMasks(GEOMETRY), frame)
 
 
 def test_a_frame_does_not_depend_on_those_before() -> None:

@@ -3,8 +3,9 @@
 
 Our own, after the description in CrystFEL's manual (which names Y. Gevorkov's master thesis, "Real-time image
 analysis and data compression in high throughput X-ray diffraction experiments") and, where that leaves room,
-the behaviour of an old public version of FDIP, the library that has it; no code is taken over.  Conditions, the cheap ones
-first, of which all must hold for a pixel to be the summit of a peak:
+the behaviour of an old public version of FDIP, the library that has it; no code is taken over.
+
+Conditions, the cheap ones first, of which all must hold for a pixel to be the summit of a peak:
 
 1. it is higher than each of its eight neighbours;
 2. it is by ``--min-peak-over-neighbour`` higher than the pixels around, at the distance
