@@ -6,6 +6,7 @@ field types at run time, so there is no `from __future__ import annotations` her
 """
 
 import math
+from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
@@ -193,6 +194,7 @@ class PeakOptions:
         True, group=PEAKS, off=True, help="do not add 0.5 to the positions of supplied peaks"
     )
     check_hdf5_snr: bool = option(False, group=PEAKS, help="apply --min-snr to supplied peaks")
+    hdf5_peaks: str | None = option(None, group=PEAKS, metavar="PATH", help=SUPPRESS)
     peakfinder8_fast: bool = option(False, group=PEAKS, help="radial statistics from a sample of the pixels")
 
     @property
@@ -256,6 +258,7 @@ class IndexOptions:
     max_indexer_threads: int = option(
         1, group=INDEXING, metavar="N", help="accepted; use -j for more processes"
     )
+    no_cell_combinations: bool = option(False, group=INDEXING, help=SUPPRESS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,6 +272,7 @@ class IntegrationOptions:
     fix_profile_radius: float | None = option(
         None, group=INTEGRATION, metavar="R", help="profile radius in m⁻¹ instead of that of the peaks"
     )
+    fix_bandwidth: str | None = option(None, group=INTEGRATION, metavar="BW", help=SUPPRESS)
     fix_divergence: float = option(
         0.0, group=INTEGRATION, metavar="RAD", help="beam divergence, for the stream only"
     )
@@ -499,12 +503,26 @@ def _check_support(o: Options) -> None:
             raise OptionError(f"--indexing={name} is not a method; known are none, {', '.join(ENGINES)}")
 
 
+REMOVED = {
+    "hdf5_peaks": "put 'peak_list = PATH' into the geometry",
+    "no_cell_combinations": "cells are not combined",
+    "fix_bandwidth": "put 'bandwidth = BW' into the geometry",
+}
+"""Options that indexamajig has given up and still takes; why they are not needed, or what to do."""
+
+
+def notices(o: Options) -> list[str]:
+    """What is said of options that were given and have no effect."""
+    given = [name for name in REMOVED if getattr(o, name)]
+    return [f"{_flag(name)} has no effect, as in CrystFEL: {REMOVED[name]}" for name in given]
+
+
 NOT_BUILT_IN = (
     "asapo-endpoint", "asapo-token", "asapo-beamtime", "asapo-source", "asapo-group", "asapo-stream",
     "asapo-output-stream", "asapo-wait-for-stream", "asapo-consumer-timeout", "asapo-acks", "prefix",
     "basename", "no-check-prefix", "temp-dir", "wait-for-file", "cpu-pin", "mille", "mille-dir",
     "mille-file", "max-mille-level", "int-diag",
-    "harvest-file", "spectrum-file", "fix-bandwidth", "no-cell-combinations", "hdf5-peaks",
+    "harvest-file", "spectrum-file",
 )  # fmt: skip
 """Options of indexamajig that this version does not have."""
 

@@ -14,7 +14,7 @@ from gpuidx.flow.platform import memory_available
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.streaming import check_mask_files, streaming_problems
 from gpuidx.handover import extra_bytes
-from gpuidx.options import PEAKS_SENT, Options
+from gpuidx.options import PEAKS_SENT, Options, notices
 from gpuidx.selection import Choice
 from gpuidx.sources.files import check_list
 
@@ -93,7 +93,7 @@ def devices_for(options: Options, choice: Choice) -> tuple[int, ...]:
 def announce(options: Options, geometry: Geometry, cell: UnitCell | None, choice: Choice) -> None:
     """Say what runs, and what the user should know about it."""
     log.info("gpuidx %s", __version__)
-    for warning in (*geometry.warnings, *(cell.warnings if cell else ())):
+    for warning in (*notices(options), *geometry.warnings, *(cell.warnings if cell else ())):
         log.warning("%s", warning)
     if options.engine_names:
         names = ", ".join(options.engine_names)

@@ -203,8 +203,8 @@ def _empty_stage(accounts: Accounts, tally: Tally, after: int, indexes: bool) ->
         return "hits", f"no frame has --min-peaks peaks so far ({mean:.1f} peaks a frame); lower --min-peaks?"
     if indexes and accounts.hits >= after and tally.with_candidates == 0:
         return "trials", (
-            "no hit has been indexed so far; likely causes: another cell than that of -p, a wrong camera "
-            "length, photon energy or beam centre, or peaks that are not Bragg peaks"
+            "no hit has been indexed so far; likely causes: another cell than that of -p (if it was "
+            "given), a wrong camera length, photon energy or beam centre, or peaks that are not Bragg peaks"
         )
     if indexes and tally.with_candidates >= after and tally.crystals == 0:
         return "checks", (

@@ -11,7 +11,7 @@ import pytest
 from gpuidx import cli
 from gpuidx.arguments import parse
 from gpuidx.errors import OptionError
-from gpuidx.options import Options, explain_unknown
+from gpuidx.options import Options, explain_unknown, notices
 
 ROWS = [
     line.split("\t")
@@ -134,6 +134,16 @@ def test_a_device_searches_by_peakfinder8_in_images_as_they_are() -> None:
     assert options("").device_searches
     assert not options("--median-filter=2").device_searches
     assert not options("--filter-noise").device_searches
+
+
+def test_options_that_were_given_up_are_taken_with_a_notice() -> None:
+    o = options("--hdf5-peaks=/a/b --no-cell-combinations --fix-bandwidth=0.01")
+    assert notices(o) == [
+        "--hdf5-peaks has no effect, as in CrystFEL: put 'peak_list = PATH' into the geometry",
+        "--no-cell-combinations has no effect, as in CrystFEL: cells are not combined",
+        "--fix-bandwidth has no effect, as in CrystFEL: put 'bandwidth = BW' into the geometry",
+    ]
+    assert notices(options("")) == []
 
 
 def test_short_tolerance_holds_for_all_angles() -> None:
