@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live import PEAKS, SIZE, Server, beamtime, is_right, run, write_inputs
+from live import PEAKS, SIZE, Server, beamtime, finish, is_right, start, write_inputs
 
 from gpuidx.simulation import encode_dectris, encode_hdf5
 from gpuidx.simulation.detector import default_geometry
 
+PROGRAM = str(Path(__file__).with_name("device_program.py"))
 N_FRAME = 12
 HEADERS = beamtime(N_FRAME).frames[0].headers
 ENERGY, DISTANCE = float(HEADERS["beam_energy"]), float(HEADERS["detector_distance"])
@@ -52,13 +53,16 @@ def hdf5_messages() -> list[list[bytes]]:
     return files
 
 
-def push(folder: Path, messages: list[list[bytes]], text: str, header: str, *words: str):
+def push(folder: Path, messages: list[list[bytes]], text: str, header: str, *words: str, device: str = ""):
+    """A run on these messages; *device*: with this one of `device_bodies`."""
     write_inputs(folder, text)
+    program = ("-m", "gpuidx") if not device else (PROGRAM, device, "1")
     with Server("push", messages) as server:
-        return run(
+        process = start(
             folder, f"--zmq-input={server.address}", "--zmq-pull", "-j2", *PEAKS, f"--max-frames={N_FRAME}",
-            f"--copy-header={header}", *words,
+            f"--copy-header={header}", *words, program=program,
         )  # fmt: skip
+        return finish(process, folder)
 
 
 def check(done, header: str, numbers: range = range(N_FRAME)) -> None:
@@ -72,10 +76,12 @@ def check(done, header: str, numbers: range = range(N_FRAME)) -> None:
         assert not chunk.crystals or is_right(chunk, truth)
 
 
-def test_frames_of_a_dectris_series_take_their_values_from_its_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", ["", "healthy"])
+def test_frames_of_a_dectris_series_take_their_values_from_its_start(tmp_path: Path, device: str) -> None:
     text = geometry("incident_energy", f"{DISTANCE}", "threshold_1")
-    done = push(tmp_path, v2_messages(), text, "image_id")
+    done = push(tmp_path, v2_messages(), text, "image_id", device=device)
     check(done, "image_id")
+    assert "on the CPU:" not in done.log
     assert "recognised as DECTRIS Stream V2 (--data-format=dectris-v2)" in done.log
 
 
@@ -88,8 +94,10 @@ def test_each_series_has_values_of_its_own(tmp_path: Path, data_format: str) -> 
     assert energies == {n: 2 if n < N_FRAME // 2 else 1 for n in range(N_FRAME)}
 
 
-def test_each_frame_of_a_message_with_several_is_in_the_stream_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", ["", "healthy"])
+def test_each_frame_of_a_message_with_several_is_in_the_stream_once(tmp_path: Path, device: str) -> None:
     text = geometry("/entry/energy", f"{DISTANCE}", "/entry/data/data")
-    done = push(tmp_path, hdf5_messages(), text, "/entry/frame")
+    done = push(tmp_path, hdf5_messages(), text, "/entry/frame", device=device)
     check(done, "/entry/frame")
+    assert "on the CPU:" not in done.log
     assert len({chunk.serial for chunk in done.chunks}) == N_FRAME
