@@ -180,6 +180,14 @@ class Intake:
             self.slots.give_back(slot)
 
     @property
-    def is_idle(self) -> bool:
-        """Whether every frame of every message has a task."""
-        return not self._several
+    def n_waiting(self) -> int:
+        """Frames of messages with several that have no task yet."""
+        return sum(message.count - message.n_given for message in self._several)
+
+    def drop_waiting(self, reason: str) -> None:
+        """Count the frames that wait as dropped; the run is over."""
+        for message in self._several:
+            first_has_serial = message.n_given == 0
+            for _ in range(message.count - message.n_given - first_has_serial):
+                self.record.accounts.finish(self.record.accounts.receive(), DROPPED, reason)
+        self._several.clear()

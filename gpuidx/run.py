@@ -189,9 +189,11 @@ class Run:
             while not self._finished():
                 self.turn()
         except GpuidxError:
+            self.intake.drop_waiting("the run failed")
             self.accounts.finish_all(DROPPED, "the run failed")
             self._conclude()
             raise
+        self.intake.drop_waiting("stopped")
         self.accounts.finish_all(DROPPED, "stopped")  # nothing is in flight but after a second signal
         self._conclude()
         if not self.accounts.received and not self.stop.since:
@@ -264,7 +266,7 @@ class Run:
     def _finished(self) -> bool:
         if self.stop.level > 1:
             return True
-        if self.accounts.in_flight:
+        if self.accounts.in_flight or self.intake.n_waiting:
             return False
         if self.stop.level == 1:
             waited = time.monotonic() - self.stop.since

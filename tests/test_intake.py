@@ -155,6 +155,19 @@ def test_many_messages_with_several_frames_cannot_block_each_other(drive):
     assert d.slots.n_free == d.slots.count
 
 
+def test_frames_that_wait_for_a_slot_are_known_and_none_is_forgotten(drive):
+    d = drive(frames(b"A" * 20), count=2, reserve=1)
+    d.turn()
+    d.work({b"A": 5})
+    d.work()
+    assert d.record.accounts.in_flight == 0  # and yet the run must not end
+    assert d.intake.n_waiting == 4
+    d.intake.drop_waiting("stopped")
+    assert d.intake.n_waiting == 0
+    assert d.record.accounts.received == 5
+    assert d.record.accounts.reasons(DROPPED) == {"stopped": 4}
+
+
 def test_with_a_single_slot_several_frames_are_refused_clearly(drive):
     d = drive(frames(b"A" * 20, b"B" * 20), count=1, reserve=0)
     d.finish(counts={b"A": 5})

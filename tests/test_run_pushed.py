@@ -101,3 +101,9 @@ def test_each_frame_of_a_message_with_several_is_in_the_stream_once(tmp_path: Pa
     check(done, "/entry/frame")
     assert "on the CPU:" not in done.log
     assert len({chunk.serial for chunk in done.chunks}) == N_FRAME
+
+
+def test_a_run_does_not_end_before_frames_that_wait_for_a_slot(tmp_path: Path) -> None:
+    text = geometry("/entry/energy", f"{DISTANCE}", "/entry/data/data")
+    done = push(tmp_path, hdf5_messages(), text, "/entry/frame", "--slots=2", "-j1")
+    check(done, "/entry/frame")
