@@ -89,6 +89,7 @@ class Decoder:
         self._format = options.data_format
         self._decoders: dict[str, Any] = {}
         self._recognised = ""
+        self._last_file, self._last_is_cbf = "", False
 
     def _decoder(self, name: str) -> Any:
         """The decoder of a format, made when it is first needed.
@@ -147,7 +148,10 @@ class Decoder:
         return frame
 
     def _decode_file(self, message: Message) -> Frame:
-        if cbf.file_begins(message.filename):
+        name = message.filename
+        if name != self._last_file:  # frames of a file come in a row: look into it once
+            self._last_file, self._last_is_cbf = name, cbf.file_begins(name)
+        if self._last_is_cbf:
             frame: Frame = self._decoder("cbf").decode_file(message)
             return frame
         return self._files.decode(message)

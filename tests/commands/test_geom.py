@@ -136,7 +136,7 @@ def pixels(file):
 
 @pytest.mark.parametrize(("n", "extra"), [(256, ""), (64, "p1/no_index = 1\np2/fs = z\np2/ss = y\n")])
 def test_a_picture_is_drawn(folder, capsys, n, extra):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="install the extra: pip install gpuidx[pictures]")
     text = default_geometry(n).replace("beam_energy eV", "9000 eV").replace("detector_distance mm", "0.05")
     (folder / "d.geom").write_text(text + extra)
     code, text, _ = checked(capsys, "d.geom")
@@ -148,7 +148,7 @@ def test_a_picture_is_drawn(folder, capsys, n, extra):
 
 
 def test_bad_pixels_are_red_and_good_ones_are_not(folder, capsys):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="install the extra: pip install gpuidx[pictures]")
     from matplotlib import image
 
     shares = []
@@ -162,7 +162,7 @@ def test_bad_pixels_are_red_and_good_ones_are_not(folder, capsys):
 
 
 def test_a_picture_that_cannot_be_written_is_an_error(folder, capsys):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="install the extra: pip install gpuidx[pictures]")
     code, _, err = checked(capsys, "d.geom", "--picture", "no/folder/p.png")
     assert code == 1
     assert "gpuidx: no/folder/p.png: cannot be written: No such file or directory" in err

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from formats.making import IMAGE
-from formats.making_series import FIXED, PANELS, bad_at, making, message
+from formats.making import IMAGE, PANELS
+from formats.making_series import FIXED, bad_at, making, message
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.dectris_v1 import DectrisV1Decoder

@@ -14,13 +14,10 @@ from gpuidx.geometry import parse_geometry
 from gpuidx.model import Frame, Message
 from gpuidx.options import Options
 
-GEOMETRY = """\
-photon_energy = photon_energy eV
-clen = clen_mm mm
+PANELS = """\
 res = 10000
 adu_per_photon = 1
 data = image
-peak_list = peaks
 {extra}
 p0/min_fs = 0
 p0/max_fs = 63
@@ -39,6 +36,9 @@ p1/ss = y
 p1/corner_x = -32
 p1/corner_y = 0
 """
+"""Two panels, one above the other; no header value."""
+
+GEOMETRY = "photon_energy = photon_energy eV\nclen = clen_mm mm\npeak_list = peaks\n" + PANELS
 
 RNG = np.random.default_rng(7)
 IMAGE = RNG.poisson(10, (64, 64)).astype("<i4")

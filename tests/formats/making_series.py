@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from formats.making import IMAGE
+from formats.making import IMAGE, PANELS
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.frame import Buffers
@@ -16,29 +16,6 @@ from gpuidx.geometry import parse_geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message
 from gpuidx.options import Options
-
-PANELS = """\
-res = 10000
-adu_per_photon = 1
-data = image
-{extra}
-p0/min_fs = 0
-p0/max_fs = 63
-p0/min_ss = 0
-p0/max_ss = 31
-p0/fs = x
-p0/ss = y
-p0/corner_x = -32
-p0/corner_y = -32
-p1/min_fs = 0
-p1/max_fs = 63
-p1/min_ss = 32
-p1/max_ss = 63
-p1/fs = x
-p1/ss = y
-p1/corner_x = -32
-p1/corner_y = 0
-"""
 
 FIXED = "photon_energy = 9500\nclen = 0.05\n" + PANELS
 """Needs nothing of a message but pixels."""

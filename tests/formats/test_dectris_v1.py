@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 import pytest
-from formats.making import IMAGE, WIDE
-from formats.making_series import COUNTS, FIXED, PANELS, bad_at, decoded, making, message, pixels, why
+from formats.making import IMAGE, PANELS, WIDE
+from formats.making_series import COUNTS, FIXED, bad_at, decoded, making, message, pixels, why
 from numpy.testing import assert_array_equal
 
 from gpuidx.formats.dectris_v1 import DectrisV1Decoder, begins

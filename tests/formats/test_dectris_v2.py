@@ -4,8 +4,8 @@
 import cbor2
 import numpy as np
 import pytest
-from formats.making import IMAGE, WIDE
-from formats.making_series import COUNTS, FIXED, PANELS, bad_at, decoded, making, pixels, why
+from formats.making import IMAGE, PANELS, WIDE
+from formats.making_series import COUNTS, FIXED, bad_at, decoded, making, pixels, why
 from numpy.testing import assert_array_equal
 
 from gpuidx.formats.dectris_v2 import DectrisV2Decoder, begins

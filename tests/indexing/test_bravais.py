@@ -87,7 +87,7 @@ def test_what_is_no_metric_is_refused(metric):
         conventional_cell(metric, 0.01)
 
 
-@pytest.mark.skipif(shutil.which("cell_tool") is None, reason="CrystFEL's cell_tool is not installed")
+@pytest.mark.skipif(shutil.which("cell_tool") is None, reason="needs CrystFEL: put its cell_tool on the PATH")
 @pytest.mark.parametrize("name", CELLS)
 def test_crystfel_reads_the_cell_as_one_of_that_type(name, tmp_path):
     axes = any_setting(name, 3)

@@ -12,7 +12,9 @@ from gpuidx.errors import OptionError
 from gpuidx.sources.unasked import Unasked
 from gpuidx.sources.wiring import read_wiring
 
-pytestmark = pytest.mark.skipif(not zmq.has("curve"), reason="no CURVE in this libzmq: install the wheel")
+pytestmark = pytest.mark.skipif(
+    not zmq.has("curve"), reason="this libzmq has no CURVE: install pyzmq's wheel"
+)
 
 
 @pytest.fixture

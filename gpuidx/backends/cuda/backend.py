@@ -340,7 +340,7 @@ class CudaBackend:
         ready = [number for number in batch.waiting if batch.is_ready(number)]
         most_candidates = self._scratch.candidates.shape[1]
         found = [(number, result(batch, number, most_candidates, self._more)) for number in ready]
-        batch.waiting = [number for number in batch.waiting if number not in set(ready)]
+        batch.waiting = [number for number in batch.waiting if not batch.is_ready(number)]
         if not batch.waiting:
             self._give_back(batch)
         return found
