@@ -9,7 +9,7 @@ from typing import Optional
 
 from gpuidx.arguments import option
 from gpuidx.errors import OptionError
-from gpuidx.options import numbers
+from gpuidx.options.values import numbers
 
 CRYSTALS = "Crystals"
 DETECTOR = "Beam and detector"

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every option of a run, its default and its help; a stage takes the base class that it depends on.
+
+Names, spellings and defaults are indexamajig's where it has the option.  argparse-dataclass reads the
+field types at run time, so there is no `from __future__ import annotations` in this package.
+"""
+
+from dataclasses import dataclass
+
+from gpuidx.options.checks import check_sources, check_support, check_values
+from gpuidx.options.every import OPTIONAL_PARTS, PARTS_VARIABLE, EveryOption
+from gpuidx.options.foreign import explain_unknown, notices
+from gpuidx.options.indexing import IndexOptions
+from gpuidx.options.integration import IntegrationOptions
+from gpuidx.options.output import OutputOptions
+from gpuidx.options.peaks import PEAKS_SENT, PeakOptions
+from gpuidx.options.running import USUAL_BATCH, RunOptions
+from gpuidx.options.source import InputOptions
+
+__all__ = [
+    "OPTIONAL_PARTS", "PARTS_VARIABLE", "PEAKS_SENT", "USUAL_BATCH", "IndexOptions", "InputOptions",
+    "IntegrationOptions", "Options", "OutputOptions", "PeakOptions", "RunOptions", "explain_unknown",
+    "notices",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(EveryOption):
+    """All options of a run, checked against each other."""
+
+    def __post_init__(self) -> None:
+        check_sources(self)
+        check_values(self)
+        check_support(self)

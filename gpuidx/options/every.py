@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of all stages in one class."""
+
+from dataclasses import dataclass
+
+from gpuidx.options.indexing import IndexOptions
+from gpuidx.options.integration import IntegrationOptions
+from gpuidx.options.output import OutputOptions
+from gpuidx.options.peaks import PeakOptions
+from gpuidx.options.running import RunOptions
+from gpuidx.options.source import InputOptions
+
+OPTIONAL_PARTS = ("zaef", "peakfinder9", "filters", "no cell")
+"""What is compiled only for runs that need it."""
+
+PARTS_VARIABLE = "GPUIDX_PARTS"
+"""Tells the forkserver, which has no options, which of these to compile; without it all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EveryOption(RunOptions, OutputOptions, IntegrationOptions, IndexOptions, PeakOptions, InputOptions):
+    """All options of a run."""
+
+    @property
+    def engine_names(self) -> tuple[str, ...]:
+        """Other programs' engines that ``--indexing`` names."""
+        return tuple(n for n in (self.indexing or "").split(",") if n and n != "none")
+
+    def optional_parts(self, has_cell: bool) -> list[str]:
+        """Those of `OPTIONAL_PARTS` that this run needs, with or without a target cell."""
+        needed = {
+            self.peaks,
+            "filters" if self.filters else "",
+            "no cell" if self.does_index and not has_cell else "",
+        }
+        return [part for part in OPTIONAL_PARTS if part in needed]
+
+    @property
+    def does_index(self) -> bool:
+        """Whether frames are to be indexed at all."""
+        return self.indexing != "none"
+
+
+def flag(name: str) -> str:
+    """The word of the command line for a field."""
+    return "-j" if name == "jobs" else "--" + name.replace("_", "-")

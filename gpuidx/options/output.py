@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The stream."""
+
+from dataclasses import dataclass
+
+from gpuidx.arguments import option
+from gpuidx.options.values import BASIC, OUTPUT
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What the stream holds."""
+
+    output: str = option(
+        "", "-o", "--output", group=BASIC, metavar="FILE", help="stream file to write; overwritten"
+    )
+    non_hits_in_stream: bool = option(True, group=OUTPUT, off=True, help="leave out frames that are no hits")
+    copy_header: tuple[str, ...] = option(
+        (), "--copy-header", group=OUTPUT, metavar="NAME", repeat=True, hidden=("--copy-hdf5-field",),
+        help="copy this value of the frame to the stream; repeatable",
+    )  # fmt: skip
+    peaks_in_stream: bool = option(True, group=OUTPUT, off=True, help="leave out the peak lists")
+    refls_in_stream: bool = option(True, group=OUTPUT, off=True, help="leave out the reflection lists")
+    serial_start: int = option(1, group=OUTPUT, metavar="N", help="serial number of the first frame")

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where frames come from."""
+
+import math
+from dataclasses import dataclass
+
+from gpuidx.arguments import option
+from gpuidx.options.values import BASIC
+
+DATA_FORMATS = (
+    "auto", "msgpack", "hdf5", "seedee", "cbf", "dectris-v1", "dectris-v2", "jungfraujoch", "lclstreamer",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """Where frames come from and how they are understood."""
+
+    input: str | None = option(
+        None, "-i", "--input", group=BASIC, metavar="FILE",
+        help="list of image files, one per line, perhaps with an event; - for standard input",
+    )  # fmt: skip
+    geometry: str = option("", "-g", "--geometry", group=BASIC, metavar="FILE", help="geometry file (.geom)")
+    zmq_input: tuple[str, ...] = option(
+        (), group=BASIC, metavar="ADDRESS", repeat=True,
+        help="receive frames over ZeroMQ from this address; repeatable",
+    )  # fmt: skip
+    zmq_subscribe: tuple[str, ...] = option(
+        (), group=BASIC, metavar="TAG", repeat=True, help="subscribe to this tag (SUB socket); repeatable"
+    )
+    zmq_request: str | None = option(
+        None, group=BASIC, metavar="STRING", help="send this string for each frame (REQ socket)"
+    )
+    zmq_pull: bool = option(
+        False, group=BASIC, help="take what is pushed (PULL socket), as DECTRIS detectors and LCLStreamer do"
+    )
+    zmq_bind: bool = option(
+        False, group=BASIC, help="bind to the addresses instead of connecting to them: the senders connect"
+    )
+    zmq_server_key: str | None = option(
+        None, group=BASIC, metavar="FILE", help="public key of the server (CURVE), to encrypt the connection"
+    )
+    zmq_own_key: str | None = option(
+        None, group=BASIC, metavar="FILE", help="own secret key (CURVE); with --zmq-bind that of the server"
+    )
+    data_format: str = option(
+        "auto", group=BASIC, metavar="FORMAT", choices=DATA_FORMATS,
+        help=f"format of streamed frames: {', '.join(DATA_FORMATS)}",
+    )  # fmt: skip
+    image_data: bool = option(
+        True, group=BASIC, off=True, help="do not read the image, only headers and the peak list"
+    )
+    mask_data: bool = option(True, group=BASIC, off=True, help="do not read pixel masks from files")
+    highres: float = option(
+        math.inf, group=BASIC, metavar="A", type=float, help="ignore pixels beyond this resolution, in Å"
+    )
+    no_data_timeout: float | None = option(
+        None, group=BASIC, metavar="S", help="end the run when nothing has come for this many seconds"
+    )
+    max_frames: int | None = option(None, group=BASIC, metavar="N", help="end the run after this many frames")
+    zmq_requests: int = option(
+        4, group=BASIC, metavar="N", help="requests in flight at the same time, with --zmq-request"
+    )
+    zmq_timeout: float = option(
+        60.0, group=BASIC, metavar="S",
+        help="ask again if a request was not answered for this long although the connection lives",
+    )  # fmt: skip
