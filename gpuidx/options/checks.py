@@ -143,10 +143,8 @@ def check_support(o: EveryOption) -> None:
             "give --no-revalidate with --no-image-data"
         )
     words = o.integration.replace(",", "-").split("-")
-    known = {"none", "rings", "cen", "nocen", "sat", "nosat", "grad", "nograd"}
-    if words[0] == "prof2d":
-        raise OptionError("--integration=prof2d is not built in yet; give rings")
-    if words[0] not in ("rings", "none") or not set(words) <= known:
+    known = {"none", "rings", "prof2d", "cen", "nocen", "sat", "nosat", "grad", "nograd"}
+    if words[0] not in ("rings", "prof2d", "none") or not set(words) <= known:
         raise OptionError(f"--integration={o.integration} is not understood; for instance rings-nocen-nosat")
     for name in o.engine_names:
         if name.split("-")[0] not in ENGINES:
