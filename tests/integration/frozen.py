@@ -78,7 +78,7 @@ def peaks() -> PeakList:
     )
 
 
-def recip_of(numbers: list[str]) -> Any:
+def recip_of(numbers: Any) -> Any:
     """Reciprocal axes in Å⁻¹ of nine numbers in nm⁻¹, as CrystFEL read them (float32)."""
     return np.array(numbers, np.float32).reshape(3, 3).astype(float) / 10
 
