@@ -5,10 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from backends.ways import all_options
 from integration.frozen import case_of, frame_of, lines, low_frame_of, profile_cases
 
 from gpuidx.integration.integrator import NO_PROFILE, Integrator
 from gpuidx.integration.prof2d import fit_profile
+from gpuidx.options import PeakOptions
+from gpuidx.pipeline import Pipeline
 
 
 def made(case, **options):
@@ -43,6 +46,15 @@ def test_says_that_no_spot_was_clear_enough_for_a_profile():
     (crystal,) = integrator.measure(frame_of(case.geometry), case.crystals())
     assert len(crystal.reflections) == 0
     assert integrator.notes == {NO_PROFILE: 1}
+
+
+def test_note_comes_with_the_frame_and_only_once():
+    case = case_of("plain")
+    options = replace(all_options(PeakOptions()), integration="prof2d", indexing="none")
+    pipeline = Pipeline(options, case.geometry, None)
+    pipeline.integrator.measure(frame_of(case.geometry), case.crystals())
+    assert pipeline.take_notes() == [(NO_PROFILE, 1)]
+    assert pipeline.take_notes() == []
 
 
 def test_no_note_where_there_is_a_profile_or_no_spot():
