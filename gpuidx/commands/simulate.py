@@ -2,9 +2,7 @@
 """``gpuidx simulate``: frames with known truth, into HDF5 files or over ZeroMQ."""
 
 import dataclasses
-import signal
 import sys
-import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing, nullcontext
@@ -17,13 +15,14 @@ from numpy.typing import NDArray
 
 from gpuidx.arguments import option, parse
 from gpuidx.cell import UnitCell, parse_cell, read_cell
+from gpuidx.commands.serving import stopped_by_signals
 from gpuidx.errors import InputFileError, OptionError, StreamError
 from gpuidx.geometry import Geometry, parse_geometry, read_geometry
 from gpuidx.simulation.detector import LYSOZYME, default_geometry
 from gpuidx.simulation.files import write_frames, write_mask
 from gpuidx.simulation.frames import SimulatedFrame, Simulator
 from gpuidx.simulation.messages import EncodedFrame, encode
-from gpuidx.simulation.serve import ServeSettings, serve
+from gpuidx.simulation.serve import ServeSettings, in_turn, serve
 from gpuidx.simulation.settings import FRAMES, SERVING, WRITING, FrameSettings
 from gpuidx.simulation.truth import TruthFile
 
@@ -66,6 +65,9 @@ class SimulateOptions(ServeSettings, FrameSettings):
         metavar="FILE",
         help="write the bad pixels as HDF5 mask; the built-in geometry names it",
     )
+    rate: float = option(
+        0.0, group=SERVING, metavar="HZ", help="frames per second; 0: as fast as they are taken"
+    )
     distinct: int = option(
         0, group=SERVING, metavar="N",
         help="make so many different frames before serving, then send them in turn; 0: as --memory allows",
@@ -81,7 +83,9 @@ class SimulateOptions(ServeSettings, FrameSettings):
 
     def __post_init__(self) -> None:
         if (self.serve == "none") == (self.output is None):
-            raise OptionError("give either --output=PREFIX to write files or --serve=rep, router or pub")
+            raise OptionError(
+                "give either --output=PREFIX to write files or --serve=rep, router, pub or push"
+            )
         if self.frames < 0 or (self.frames == 0 and self.output is not None):
             raise OptionError(
                 f"--frames is {self.frames}; it must be at least 1, or 0 to serve until stopped"
@@ -174,9 +178,6 @@ def _write(simulator: Simulator, options: SimulateOptions) -> None:
 
 def _serve(simulator: Simulator, options: SimulateOptions) -> None:
     messages = _messages(simulator, options)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     asked = options.frames or "endless"
 
     def ready(address: str) -> None:
@@ -184,10 +185,8 @@ def _serve(simulator: Simulator, options: SimulateOptions) -> None:
             f"serving {asked} frames, {len(messages)} different, by {options.serve} at {address}", flush=True
         )
 
-    served = serve(messages, options.frames, options, ready, stop)
-    rate = f", {(served.sent - 1) / served.seconds:.1f} a second" if served.seconds else ""
-    refused = f", {served.refused} requests not understood" if served.refused else ""
-    print(f"{served.sent} frames sent{rate}{refused}", flush=True)
+    with stopped_by_signals() as stop:
+        print(serve(in_turn(messages, options.frames, options.rate), options, ready, stop), flush=True)
 
 
 def _messages(simulator: Simulator, options: SimulateOptions) -> list[EncodedFrame]:

@@ -84,7 +84,7 @@ def test_mask_of_bad_pixels_is_written_and_named(tmp_path):
         (["--output=x", "--serve=rep"], "give either --output"),
         (["--output=x", "-n", "0"], "--frames is 0"),
         (["--serve=rep", "--size=65"], "--size is 65"),
-        (["--serve=push"], "invalid choice"),
+        (["--serve=pull"], "invalid choice"),
         (["--output=x", "--lattices=0"], "--lattices is 0"),
         (["--serve=rep", "--rate=-1"], "--rate is -1"),
         (["--serve=rep", "--memory=0"], "--memory is 0"),

@@ -12,7 +12,7 @@ import zmq
 
 from gpuidx.errors import OptionError, SourceError
 from gpuidx.simulation.messages import EncodedFrame
-from gpuidx.simulation.serve import ServeSettings, serve
+from gpuidx.simulation.serve import ServeSettings, in_turn, serve
 
 WAIT_MS = 10_000
 
@@ -30,11 +30,12 @@ def made_messages(n=3):
 class Running:
     """A server in a thread."""
 
-    def __init__(self, n_frame, **settings):
+    def __init__(self, n_frame, rate=0.0, **settings):
         self.stop = threading.Event()
         self.report = None
         self._address = queue.Queue()
-        arguments = (made_messages(), n_frame, ServeSettings(**settings), self._address.put, self.stop)
+        messages = in_turn(made_messages(), n_frame, rate)
+        arguments = (messages, ServeSettings(**settings), self._address.put, self.stop)
         self._thread = threading.Thread(target=self._run, args=arguments)
         self._thread.start()
         self.address = self._address.get(timeout=10)
@@ -155,10 +156,10 @@ def test_serves_without_end_if_asked():
 
 
 def test_address_that_cannot_be_used():
-    stop = threading.Event()
+    stop, messages = threading.Event(), in_turn(made_messages(), 1)
     with pytest.raises(OptionError, match="cannot serve at nonsense"):
-        serve(made_messages(), 1, ServeSettings(serve="rep", bind="nonsense"), print, stop)
+        serve(messages, ServeSettings(serve="rep", bind="nonsense"), print, stop)
     with zmq.Context() as context, context.socket(zmq.REP) as socket:
         port = socket.bind_to_random_port("tcp://127.0.0.1")
         with pytest.raises(SourceError, match="Address already in use"):
-            serve(made_messages(), 1, ServeSettings(serve="pub", bind=f"tcp://127.0.0.1:{port}"), print, stop)
+            serve(messages, ServeSettings(serve="pub", bind=f"tcp://127.0.0.1:{port}"), print, stop)
