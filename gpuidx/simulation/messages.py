@@ -42,6 +42,11 @@ class EncodedFrame:
         self._under_way = frame.tracker
         return [frame]
 
+    @property
+    def n_byte(self) -> int:
+        """Of the message."""
+        return len(self.data)
+
     def numbered(self, number: int) -> bytearray:
         """The message with this frame number; the same buffer each time."""
         struct.pack_into(">Q", self.data, self._number_at, number)
