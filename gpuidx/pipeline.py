@@ -180,6 +180,7 @@ class Pipeline:
 
     def take_notes(self) -> list[tuple[str, int]]:
         """What was ignored without harm since the last call, and how often."""
-        notes = list(self.decoder.notes.items())
+        notes = [*self.decoder.notes.items(), *self.integrator.notes.items()]
         self.decoder.notes.clear()
+        self.integrator.notes.clear()
         return notes
