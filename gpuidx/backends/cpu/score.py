@@ -122,7 +122,8 @@ def count_indexed(
         n_listed += 1
     n_axes = 0
     for k in range(3):
-        n_axes += np.count_nonzero(np.rint(hkl[:n_listed, k])) * AWAY_SHARE >= n_listed
+        n_away = int(np.count_nonzero(np.rint(hkl[:n_listed, k])))
+        n_axes += n_away * AWAY_SHARE >= n_listed
     return count, n_different == FEWEST_REFLECTIONS and _leave_a_line(hkl[:n_listed]), n_axes
 
 
