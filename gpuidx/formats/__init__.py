@@ -72,18 +72,28 @@ class Decoder:
         Of the run.
     masks
         Tells pixels that are bad in single frames; None: all pixels are taken as they are.
+    header_lookup
+        Reads the header values.
 
     Attributes
     ----------
+    headers
+        Of the class *header_lookup*.
     notes
         Counts what was ignored without harm: further maps, duplicate keys, dropped peaks, copied headers
         that were missing; and, with `RECOGNISED` in front, formats that were not told.
     """
 
-    def __init__(self, geometry: Geometry, options: Options, masks: Masks | None) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        options: Options,
+        masks: Masks | None,
+        header_lookup: type[HeaderLookup] = HeaderLookup,
+    ) -> None:
         self.notes: Counter[str] = Counter()
         self._buffers = Buffers(geometry.arrays)
-        headers = HeaderLookup(geometry, options.copy_header, self.notes, options)
+        self.headers = headers = header_lookup(geometry, options.copy_header, self.notes, options)
         self._made_from = (geometry, options, headers, masks, self._buffers, self.notes)
         self._files = Hdf5Files(geometry, options, headers, masks, self._buffers, self.notes)
         self._format = options.data_format
