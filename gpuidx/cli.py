@@ -12,7 +12,7 @@ from gpuidx.errors import GpuidxError, OptionError
 DESCRIPTION = (
     "Real-time processing of serial crystallography data: frames come in over ZeroMQ or from files, "
     "peaks, crystals and reflections go out as a CrystFEL stream.  "
-    "Other commands: gpuidx simulate, gpuidx warmup, gpuidx devices, gpuidx geom."
+    "Other commands: gpuidx simulate, gpuidx warmup, gpuidx devices, gpuidx geom, gpuidx check."
 )
 
 
@@ -49,11 +49,18 @@ def _geom(argv: Sequence[str]) -> int:
     return geom(argv)
 
 
+def _check(argv: Sequence[str]) -> int:
+    from gpuidx.commands.check import main as check
+
+    return check(argv)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "simulate": _simulate,
     "warmup": _warmup,
     "devices": _devices,
     "geom": _geom,
+    "check": _check,
 }
 
 

@@ -9,6 +9,7 @@ nothing is sent to us that others wait for.
 import re
 import socket
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 PATIENCE = 2.0
@@ -18,6 +19,7 @@ SIZE = 64
 """Bytes of a greeting."""
 
 _GREETING = (b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0")).ljust(SIZE, b"\0")
+_UP_TO_VERSION = 12  # bytes
 _SOCKET_TYPE = re.compile(rb"\x0bSocket-Type\0\0\0[\x03-\x06]([A-Z]{3,6})")
 
 
@@ -64,18 +66,23 @@ def _connected(address: str, patience: float) -> socket.socket:
 
 
 def _answer(connection: socket.socket, patience: float) -> bytes:
-    """What the other end says until it has told its socket's type, closes, or time is over."""
+    """What the other end says until it has told its socket's type, closes, or time is over.
+
+    It says its mechanism when it knows our version, and hangs up when it knows another mechanism of ours.
+    """
     until, answer = time.monotonic() + patience, b""
-    try:
-        connection.sendall(_GREETING)
+    with suppress(TimeoutError, ConnectionError):
+        connection.sendall(_GREETING[:_UP_TO_VERSION])
+        greeted = False
         while not _SOCKET_TYPE.search(answer, SIZE) and (left := until - time.monotonic()) > 0:
             connection.settimeout(left)
             more = connection.recv(4096)
             if not more:
                 break
             answer += more
-    except (TimeoutError, ConnectionError):
-        pass
+            if not greeted and len(answer) >= SIZE:
+                greeted = True
+                connection.sendall(_GREETING[_UP_TO_VERSION:])
     return answer
 
 
