@@ -4,6 +4,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from gpuidx.cell import UnitCell, read_cell
 from gpuidx.commands.check_lattices import integrated, looked_for
 from gpuidx.commands.check_peaks import searched, summary
 from gpuidx.commands.check_receive import Receiver, silence
-from gpuidx.commands.check_record import Record, Times
+from gpuidx.commands.check_record import Decoded, HeaderRow, Record, Times
 from gpuidx.commands.check_report import NOTHING, conclusion, sections
 from gpuidx.commands.check_steps import Examiner
 from gpuidx.commands.picture_errors import drawing
@@ -145,34 +146,31 @@ class Check:
         yield self.record
 
     def _receive(self) -> None:
-        """Take frames, and keep the one with the most peaks; of others something is said if there is none."""
+        """Take frames, and keep the one with the most peaks; a rejected one only while there is no other."""
         size = 0
         with self._receiver as receiver:
             for message in receiver.frames(self.options.frames):
                 with patience(SLOW):
-                    decoded, headers, frame = self._examiner.decode(message)
-                    peaks = None if frame is None else self._peaks(frame)
-                best = len(self.looked.peaks) if self.looked is not None else -1
-                if peaks is None or len(peaks) <= best:
-                    if self.looked is None:
-                        self.record.decoded, self.record.headers = decoded, headers
+                    decoded, headers, looked = self._look(message)
+                if self.looked is not None and (
+                    looked is None or len(looked.peaks) <= len(self.looked.peaks)
+                ):
                     continue
-                assert frame is not None
-                self.record.decoded, self.record.headers = decoded, headers
-                self.looked, size = (
-                    Looked(frame, peaks, message),
-                    sum(map(len, message.parts or (message.data,))),
-                )
-            self.record.arrival = replace(receiver.arrival, size=size)
+                self.record.decoded, self.record.headers, self.looked = decoded, headers, looked
+                size = sum(map(len, message.parts or (message.data,)))
+        self.record.arrival = replace(receiver.arrival, size=size)
         if not receiver.arrival.n_frame:
             self.record.arrival = silence(self.options, receiver.arrival)
 
-    def _peaks(self, frame: Frame) -> PeakList | None:
+    def _look(self, message: Message) -> tuple[Decoded, tuple[HeaderRow, ...], Looked | None]:
+        """Decode a message and search its peaks."""
+        decoded, headers, frame = self._examiner.decode(message)
+        if frame is None:
+            return decoded, headers, None
         try:
-            return searched(self._examiner.pipeline, frame)
-        except Rejected as rejected:
-            log.warning("a frame was rejected at the peak search: %s", rejected)
-            return None
+            return decoded, headers, Looked(frame, searched(self._examiner.pipeline, frame), message)
+        except Rejected as why:
+            return replace(decoded, rejected=(why.reason, why.detail)), headers, None
 
     def _times(self, message: Message) -> Times:
         place = np.empty(self._size, np.uint8).data
@@ -190,7 +188,7 @@ class Check:
             image = self._examiner.image(frame)
             crystals = self.result.crystals if self.result is not None else ()
             view = FrameView(
-                title=f"{frame.filename} {frame.event}: {len(peaks)} peaks, {len(crystals)} crystals",
+                title=f"{Path(frame.filename).name} {frame.event}",
                 geometry=self.geometry,
                 detector=frame.detector,
                 wavelength=frame.wavelength,

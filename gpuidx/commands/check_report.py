@@ -26,6 +26,9 @@ STEPS = ("connected", "decoded", "header values", "masks", "peaks", "indexed", "
 
 WIDTH = max(map(len, STEPS)) + 2
 
+SHORTEST = 5e-5
+"""Seconds of a stage that is told."""
+
 LINE = 120
 """Characters of a line."""
 
@@ -205,12 +208,10 @@ def _integrated(i: Integrated) -> Section:
 def _times(t: Times) -> Section:
     total = sum(t.seconds.values())
     rate = t.jobs / total if total else 0.0
-    return Section(
-        "time",
-        GOOD,
-        [
-            ", ".join(f"{stage} {1e3 * seconds:.1f} ms" for stage, seconds in t.seconds.items()),
-            f"{1e3 * total:.1f} ms on one core; -j {t.jobs} gives {rate:.3g} such frames/s at most",
-            f"in a run: {t.backend}",
-        ],
-    )
+    stages = [f"{name} {1e3 * s:.1f} ms" for name, s in t.seconds.items() if s >= SHORTEST]
+    lines = [
+        ", ".join(stages),
+        f"{1e3 * total:.1f} ms on one core; -j {t.jobs} gives {rate:.3g} such frames/s at most",
+        f"in a run: {t.backend}",
+    ]
+    return Section("time", GOOD, lines)
