@@ -136,8 +136,8 @@ def _wrong_length(free: Free, better_clen: float) -> str:
     clen, better, energy = 1e3 * free.clen, 1e3 * better_clen, free.photon_energy
     return (
         f"with a camera length of {better:.4g} mm instead of {clen:.4g} mm the frame is indexed with the "
-        f"target cell; now axes come out {clen / better:.3g} times too long.  So clen is wrong, or the photon "
-        f"energy ({energy * clen / better:.5g} eV instead of {energy:.5g} eV)"
+        f"target cell; now axes come out {clen / better:.3g} times too long.  So clen is wrong, or the "
+        f"photon energy ({energy * clen / better:.5g} eV instead of {energy:.5g} eV)"
     )
 
 

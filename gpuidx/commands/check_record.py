@@ -89,9 +89,8 @@ class Pixels:
 
     Attributes
     ----------
-    shape : (ss, fs)
-    dtype
-        As the pixels are used.
+    shape, dtype
+        (ss, fs); as the pixels are used.
     n_usable
         Number of them.
     least, median, greatest

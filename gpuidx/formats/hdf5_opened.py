@@ -124,7 +124,8 @@ class Opened:
             group = group.rpartition("/")[0] or "/"
             found = self.find(group)
             if isinstance(found, h5py.Group):
-                return f"; '{group}' has {what_there_is(path, found)}"
+                missing = path[len(group) :].strip("/").partition("/")[0]
+                return f"; '{group}' has {what_there_is(missing, found)}"
         return ""
 
     def dims(self, dims: tuple[str | int, ...]) -> tuple[str | int, ...]:
