@@ -166,7 +166,7 @@ class Status:
         if not stage or stage in self._advised:
             return []
         self._advised.add(stage)
-        return [f"note: {text}"]
+        return [f"note: {text}; 'gpuidx check' with the same options looks into one frame"]
 
 
 def profile_lines(stages: Mapping[str, float], accounts: Accounts) -> list[str]:

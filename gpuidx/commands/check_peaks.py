@@ -92,40 +92,36 @@ def _snr(pipeline: Pipeline, frame: Frame, peaks: PeakList) -> tuple[float, floa
 def _remedies(pipeline: Pipeline, frame: Frame, found: PeakSummary) -> Iterator[tuple[str, int]]:
     """Options that give enough peaks, each alone, the mildest of its kind."""
     wanted = max(FEWEST_TO_HELP, pipeline.options.min_peaks)
-    for name, values in _changes(pipeline.options, found):
-        for value in values:
+    for attempts in _changes(pipeline.options, found):
+        for changes in attempts:
             with suppress(OptionError):
-                changes: dict[str, object] = {name: value, "indexing": "none"}
-                changed = Pipeline(replace(pipeline.options, **changes), pipeline.geometry, None)  # type: ignore[arg-type]
-                n_peak = len(searched(changed, frame))
+                options = replace(pipeline.options, **{**changes, "indexing": "none"})  # type: ignore[arg-type]
+                n_peak = len(searched(Pipeline(options, pipeline.geometry, None), frame))
                 if n_peak >= wanted:
-                    yield _flag(name, value), n_peak
+                    yield " ".join(_flag(name, value) for name, value in changes.items()), n_peak
                     break
 
 
-def _changes(o: Options, found: PeakSummary) -> list[tuple[str, list[float]]]:
-    """Values to try, the mildest first, option by option."""
+def _changes(o: Options, found: PeakSummary) -> list[list[dict[str, float]]]:
+    """Changes to try, by what is changed, the mildest of a kind first."""
     if found.n_sent is not None:
-        return [("revalidate", [False])] if o.revalidate else []
+        return [[{"revalidate": False}]] if o.revalidate else []
     if not o.searches:
         return []
-    is_zaef, is_pf9 = o.peaks == "zaef", o.peaks == "peakfinder9"
-    lower = {
-        "threshold": not is_pf9,
-        "min_squared_gradient": is_zaef,
-        "min_sig": is_pf9,
-        "min_snr_biggest_pix": is_pf9,
-    }
     highest = found.highest[0] if found.highest is not None else 0.0
-    top = {"threshold": min(o.threshold, highest)}
-    changes = [
-        (name, [top.get(name, getattr(o, name)) / by for by in LOWER])
-        for name, counts in lower.items()
-        if counts
-    ]
-    changes.append(("min_snr", [o.min_snr - less for less in (1, 2) if o.min_snr - less >= LEAST_SNR]))
-    changes.append(("min_pix_count", [1] if o.min_pix_count > 1 and not is_zaef else []))
-    return changes + [(name, [0] if getattr(o, name) else []) for name in ("max_res", "min_res")]
+    thresholds = [min(o.threshold, highest) / by for by in LOWER]
+    lower: list[list[dict[str, float]]] = [[{"threshold": t} for t in thresholds]]
+    if o.peaks == "zaef":  # a step of so many ADU from one pixel to the next has this gradient
+        lower = [
+            [{"threshold": t, "min_squared_gradient": min(o.min_squared_gradient, t * t)} for t in thresholds]
+        ]
+    if o.peaks == "peakfinder9":
+        lower = [
+            [{name: getattr(o, name) / by} for by in LOWER] for name in ("min_sig", "min_snr_biggest_pix")
+        ]
+    lower.append([{"min_snr": o.min_snr - less} for less in (1, 2) if o.min_snr - less >= LEAST_SNR])
+    lower.append([{"min_pix_count": 1}] if o.min_pix_count > 1 and o.peaks != "zaef" else [])
+    return lower + [[{name: 0}] if getattr(o, name) else [] for name in ("max_res", "min_res")]
 
 
 def _flag(name: str, value: float) -> str:

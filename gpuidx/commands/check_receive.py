@@ -24,6 +24,9 @@ POLL_MS = 50
 LISTEN = 3.0
 """Seconds for which all that is published is listened to, if nothing came under the tags of the user."""
 
+MOST_REFUSED = 10
+"""Messages that are no frames, after which no further one is waited for."""
+
 HEARD = 64
 """Bytes of a message that are shown."""
 
@@ -64,7 +67,7 @@ class Receiver:
         self._series: tuple[memoryview, ...] = ()
         self._source = open_source(replace(options, zmq_requests=1))  # an answer more than needed is lost
         self._poller = zmq.Poller()
-        self._begun = 0.0
+        self._begun, self._n_refused = 0.0, 0
 
     def __enter__(self) -> "Receiver":
         self._begun = time.monotonic()
@@ -75,19 +78,18 @@ class Receiver:
         self._source.close()
 
     def frames(self, most: int) -> Iterator[Message]:
-        """Up to *most* frames, fewer if the source ends or is silent for too long."""
-        last = self._begun
-        while self.arrival.n_frame < most and time.monotonic() - last < (self.options.no_data_timeout or 0):
-            if self._source.ended():
+        """Up to *most* frames; fewer if the source ends, is silent for too long, or sends no frames."""
+        last, limit = self._begun, self.options.no_data_timeout or 0.0
+        while self.arrival.n_frame < most and self._n_refused < MOST_REFUSED:
+            if self._source.ended() or time.monotonic() - last > limit:
                 break
             taken, place = self._turn()
             if taken is None:
                 continue
-            last = time.monotonic()
             message = self._message(taken, place)
             if message is not None:
                 yield message
-                last = time.monotonic()
+            last = time.monotonic()
         self.arrival = replace(self.arrival, waited=time.monotonic() - self._begun)
 
     def _turn(self) -> tuple[Taken | None, memoryview]:
@@ -111,6 +113,7 @@ class Receiver:
         parts = parts_in(place, taken.sizes)
         if taken.rejected is not None:
             self.arrival = replace(self.arrival, refused=taken.rejected)
+            self._n_refused += 1
             return None
         if taken.role in (START, END):
             self._series = parts if taken.role == START else self._series

@@ -82,6 +82,14 @@ def test_a_silent_publisher_ends_it_in_time(folder, capsys, monkeypatch):
     assert "not reached: decoded," in text
 
 
+def test_messages_that_are_no_frames_end_it_with_the_reason(folder, capsys):
+    with Server("rep", [b"short"] * 50) as server:
+        code, text, _ = checked(capsys, *server.request)
+        assert server.sent < 50
+    assert code == 1
+    assert "none is a frame: short message: 5 bytes" in text
+
+
 def test_a_wrong_tag_is_told(folder, capsys):
     over = threading.Event()
     with zmq.Context() as context, context.socket(zmq.PUB) as publisher:
