@@ -110,7 +110,7 @@ def no_peaks(p: PeakSummary) -> list[str]:
         if p.n_sent == 0:
             return ["the list that came with the frame is empty: a blank frame? take more with --frames=N"]
         return [f"of {p.n_sent} peaks that were sent {p.n_peak} passed the check", *causes]
-    if p.highest is not None and p.highest[0] <= p.threshold:
+    if p.highest is not None and p.threshold is not None and p.highest[0] <= p.threshold:
         causes.insert(0, f"no pixel is above --threshold={p.threshold:g}; the highest has {p.highest[0]:g}")
     if not causes and p.n_peak:
         causes.append(f"fewer than --min-peaks={p.least}; a blank frame? take more with --frames=N")

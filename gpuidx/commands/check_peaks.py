@@ -63,7 +63,7 @@ def summary(pipeline: Pipeline, frame: Frame, peaks: PeakList, image: Image | No
         if len(peaks) and inv_d.min() > 0
         else None,
         snr=_snr(pipeline, frame, peaks) if image is not None else None,
-        threshold=options.threshold,
+        threshold=options.threshold if options.peaks in ("zaef", "peakfinder8") else None,
         n_above=image.n_above(options.threshold) if image is not None else 0,
         highest=image.highest() if image is not None else None,
     )
@@ -126,4 +126,4 @@ def _changes(o: Options, found: PeakSummary) -> list[list[dict[str, float]]]:
 
 def _flag(name: str, value: float) -> str:
     word = name.replace("_", "-")
-    return f"--no-{word}" if value is False else f"--{word}={value:g}"
+    return f"--no-{word}" if value is False else f"--{word}={value:.4g}"

@@ -160,7 +160,7 @@ class PeakSummary:
     snr
         5, 50 and 95 % of the peaks have less than this.
     threshold, n_above
-        ``--threshold``, and the number of usable pixels above it.
+        ``--threshold``, if the search has one, and the number of usable pixels above it.
     highest
         Value of the highest usable pixel, ADU, where it is, and at which resolution, Å.
     remedies
@@ -173,7 +173,7 @@ class PeakSummary:
     n_sent: int | None = None
     resolution: tuple[float, float] | None = None
     snr: tuple[float, float, float] | None = None
-    threshold: float = 0.0
+    threshold: float | None = None
     n_above: int = 0
     highest: tuple[float, str, float] | None = None
     remedies: tuple[tuple[str, int], ...] = ()

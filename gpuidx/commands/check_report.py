@@ -156,7 +156,8 @@ def _peaks(p: PeakSummary) -> Section:
         lines.append(f"signal to noise: median {middle:.3g}, 5 % below {low:.3g}, 5 % above {high:.3g}")
     if not p.enough and p.highest is not None and p.n_sent is None:
         value, place, resolution = p.highest
-        lines.append(f"{p.n_above} usable pixels are above --threshold={p.threshold:g}")
+        if p.threshold is not None:
+            lines.append(f"{p.n_above} usable pixels are above --threshold={p.threshold:g}")
         lines.append(f"highest usable pixel: {value:g} ADU, {place}, {resolution:.3g} Å")
     return _section("peaks", p.enough, lines, causes.no_peaks(p))
 
