@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``gpuidx simulate``: frames with known truth, into HDF5 files or over ZeroMQ."""
+"""``gpuidx simulate``: frames with known truth, into HDF5 files, over ZeroMQ or as an ASAP::O server."""
 
 import dataclasses
 import signal
@@ -19,6 +19,8 @@ from gpuidx.arguments import option, parse
 from gpuidx.cell import UnitCell, parse_cell, read_cell
 from gpuidx.errors import InputFileError, OptionError, StreamError
 from gpuidx.geometry import Geometry, parse_geometry, read_geometry
+from gpuidx.simulation.asapo.feed import serve_asapo
+from gpuidx.simulation.asapo.settings import AsapoSettings, check_asapo_settings
 from gpuidx.simulation.detector import LYSOZYME, default_geometry
 from gpuidx.simulation.files import write_frames, write_mask
 from gpuidx.simulation.frames import SimulatedFrame, Simulator
@@ -28,11 +30,12 @@ from gpuidx.simulation.settings import FRAMES, SERVING, WRITING, FrameSettings
 from gpuidx.simulation.truth import TruthFile
 
 DESCRIPTION = """Simulated still frames with known truth: written to HDF5 files (--output) or
-served as MsgPack over ZeroMQ (--serve).  Without -g and -p: a detector of four panels, and lysozyme."""
+served as MsgPack over ZeroMQ (--serve) or ASAP::O (--asapo).  Without -g and -p: a detector of four panels,
+and lysozyme."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulateOptions(ServeSettings, FrameSettings):
+class SimulateOptions(AsapoSettings, ServeSettings, FrameSettings):
     """All options of the command."""
 
     geometry: Optional[str] = option(  # noqa: UP045
@@ -80,8 +83,10 @@ class SimulateOptions(ServeSettings, FrameSettings):
     )
 
     def __post_init__(self) -> None:
-        if (self.serve == "none") == (self.output is None):
-            raise OptionError("give either --output=PREFIX to write files or --serve=rep, router or pub")
+        if [self.output is not None, self.serve != "none", self.asapo].count(True) != 1:
+            raise OptionError(
+                "give either --output=PREFIX to write files, --serve=rep, router or pub, or --asapo"
+            )
         if self.frames < 0 or (self.frames == 0 and self.output is not None):
             raise OptionError(
                 f"--frames is {self.frames}; it must be at least 1, or 0 to serve until stopped"
@@ -91,6 +96,7 @@ class SimulateOptions(ServeSettings, FrameSettings):
         for name, least in (("rate", 0), ("distinct", 0), ("memory", 1), ("subscribers", 0), ("queue", 1)):
             if not getattr(self, name) >= least:
                 raise OptionError(f"--{name} is {getattr(self, name):g}; it must be at least {least}")
+        check_asapo_settings(self, self.frames, self.rate)
         if self.size < 64 or self.size % 2:
             raise OptionError(f"--size is {self.size}; it is an even number, at least 64")
 
@@ -111,6 +117,8 @@ def main(argv: Sequence[str]) -> int:
             write_mask(simulator.bad, Path(options.mask))
         if options.serve != "none":
             _serve(simulator, options)
+        elif options.asapo:
+            _serve_asapo(simulator, options)
         else:
             _write(simulator, options)
     except OSError as error:
@@ -153,7 +161,14 @@ def _orientations(options: SimulateOptions) -> list[NDArray[np.float64]] | None:
 def _truths(simulator: Simulator, n_frame: int, options: SimulateOptions) -> Generator[SimulatedFrame]:
     """The frames; their truth goes to its file, and progress to the terminal."""
     shown = time.monotonic()
-    described = {"options": dataclasses.asdict(options)}
+    # How frames are served says nothing of them, and has the token.
+    described = {
+        "options": {
+            field.name: getattr(options, field.name)
+            for field in dataclasses.fields(options)
+            if not field.name.startswith("asapo")
+        }
+    }
     with TruthFile(Path(options.truth), described) if options.truth else nullcontext() as file:
         for number in range(n_frame):
             frame = simulator.numbered(number)
@@ -174,9 +189,7 @@ def _write(simulator: Simulator, options: SimulateOptions) -> None:
 
 def _serve(simulator: Simulator, options: SimulateOptions) -> None:
     messages = _messages(simulator, options)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _stop_event()
     asked = options.frames or "endless"
 
     def ready(address: str) -> None:
@@ -188,6 +201,26 @@ def _serve(simulator: Simulator, options: SimulateOptions) -> None:
     rate = f", {(served.sent - 1) / served.seconds:.1f} a second" if served.seconds else ""
     refused = f", {served.refused} requests not understood" if served.refused else ""
     print(f"{served.sent} frames sent{rate}{refused}", flush=True)
+
+
+def _serve_asapo(simulator: Simulator, options: SimulateOptions) -> None:
+    messages = _messages(simulator, options)
+    asked = options.frames or "endless"
+
+    def ready(reading: str) -> None:
+        print(f"serving {asked} frames, {len(messages)} different, over ASAP::O; to read them:")
+        print(f"gpuidx {reading}", flush=True)
+
+    lines = serve_asapo(messages, options.frames, options, options.rate, ready, _stop_event())
+    print(*lines, sep="\n", flush=True)
+
+
+def _stop_event() -> threading.Event:
+    """An event that Ctrl-C and SIGTERM set."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def _messages(simulator: Simulator, options: SimulateOptions) -> list[EncodedFrame]:
