@@ -41,7 +41,7 @@ def deliver(
         ending.wait()
         return False
     if kind in (Kind.CUT, Kind.STALL):
-        send(head + body[: len(body) // 2])
+        send(head + body[: len(body) // 2] if body else head[: len(head) // 2])
         if kind == Kind.STALL:
             ending.wait()
         return False

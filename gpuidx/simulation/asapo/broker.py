@@ -73,6 +73,8 @@ class Broker:
 
     def answer(self, request: Request) -> Answer:
         """What is said to a request; counters and acknowledgements have changed when it returns."""
+        if not request.operation:
+            return Answer(BAD_REQUEST, b"the request is not understood")
         if request.operation in self._services:
             return self._services[request.operation](request)
         if request.token != self._access.token:

@@ -102,11 +102,13 @@ class Fault:
             raise OptionError(
                 f"fault {self.kind}: which message 'next' gives is not known before; give no ids"
             )
+        if not 200 <= self.status <= 599:
+            raise OptionError(f"fault {self.kind}: status is {self.status}; it is from 200 to 599")
         if self.kind == Kind.EVICT and self.on != {"data"}:
             raise OptionError("fault evict: only on=data")
         if not 0 <= self.probability <= 1 or min(self.skip, self.count, self.seconds) < 0:
             raise OptionError(
-                f"fault {self.kind}: probability is from 0 to 1; other numbers are not negative"
+                f"fault {self.kind}: probability is from 0 to 1, other numbers are not negative"
             )
 
 

@@ -60,7 +60,7 @@ def serve_asapo(
         port=settings.asapo_port,
     ) as server:
         ready(reading_options(server.endpoint, settings))
-        n_put = _feed(server, messages, n_frame, settings, rate, stop)
+        n_put = feed(server, messages, n_frame, settings, rate, stop)
         stop.wait()
         return [f"{n_put} frames put", *_groups(server)]
 
@@ -88,7 +88,7 @@ def following(stream: str) -> str:
     return stream[: number.start()] + following_digits
 
 
-def _feed(
+def feed(
     server: StandIn,
     messages: Sequence[EncodedFrame],
     n_frame: int,

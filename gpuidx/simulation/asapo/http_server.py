@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """HTTP connections of clients: requests to the broker, its answers back."""
 
-from http import HTTPStatus
+from http.client import responses
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -48,7 +48,7 @@ class HttpConnection(BaseHTTPRequestHandler):
             return
         answer, fault = answered
         text = spoiled(answer.body, fault)
-        phrase = HTTPStatus(answer.status).phrase
+        phrase = responses.get(answer.status, "")
         head = f"HTTP/1.1 {answer.status} {phrase}\r\nContent-Length: {len(text)}\r\n\r\n".encode()
         if not deliver(self.wfile.write, head, text, fault, self.server.ending):
             self.close_connection = True

@@ -95,12 +95,13 @@ def parse_request(target: str, body: bytes) -> Request:
     query = dict(parse_qsl(query_text, keep_blank_values=True))
     parts = [unquote(part) for part in path.split("/")[1:]]
     try:
-        return _parse(parts, query, json.loads(body) if body else {})
-    except (ValueError, TypeError):
+        values = json.loads(body) if body else {}
+        return _parse(parts, query, values) if isinstance(values, dict) else Request("", query=query)
+    except ValueError:
         return Request("", query=query)
 
 
-def _parse(parts: list[str], query: dict[str, str], body: Any) -> Request:
+def _parse(parts: list[str], query: dict[str, str], body: dict[str, Any]) -> Request:
     match parts:
         case ["asapo-discovery", _, "version"]:
             return Request("version", query=query)
@@ -118,7 +119,7 @@ def _parse(parts: list[str], query: dict[str, str], body: Any) -> Request:
     return Request("", query=query)
 
 
-def _in_source(rest: list[str], body: Any) -> tuple[str, str, str, int | None]:
+def _in_source(rest: list[str], body: dict[str, Any]) -> tuple[str, str, str, int | None]:
     """Operation, stream, group, id of what stands behind the source in a path; group 0 is none."""
     match rest:
         case ["0", "streams" | "sources" as operation]:
@@ -137,5 +138,5 @@ def _in_source(rest: list[str], body: Any) -> tuple[str, str, str, int | None]:
             return "reset", stream, group, None
         case [stream, group, message_id]:
             orders = {"ackmessage": "acknowledge", "negackmessage": "neg_acknowledge"}
-            return orders.get(body.get("Op"), ""), stream, group, int(message_id)
+            return orders.get(str(body.get("Op")), ""), stream, group, int(message_id)
     return "", "", "", None
