@@ -2,33 +2,26 @@
 """What is answered to HTTP requests: discovery, authorizer, broker, and the file transfer service."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
+from gpuidx.simulation.asapo.access import Access
 from gpuidx.simulation.asapo.cache import payload_bytes
 from gpuidx.simulation.asapo.groups import Resend
 from gpuidx.simulation.asapo.protocol import (
-    NO_NEXT_STREAM,
     PROTOCOL,
     Answer,
     Request,
     json_answer,
 )
 from gpuidx.simulation.asapo.store import Store
-from gpuidx.simulation.asapo.streams import Message, NoData, Stream
+from gpuidx.simulation.asapo.streams import Message, NoData
 
 OK, BAD_REQUEST, UNAUTHORIZED, NOT_FOUND, NO_MESSAGE, UNSUPPORTED = 200, 400, 401, 404, 409, 415
 
 FOLDER_TOKEN = "folder-token"
 """What the authorizer gives and the file transfer service wants."""
 
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What a client has to know."""
-
-    token: str
-    beamtime: str
+PRODUCER_CONNECTIONS = 8
+"""Connections that a producer may have."""
 
 
 class Broker:
@@ -41,7 +34,7 @@ class Broker:
     access
         Token and beamtime that are right.
     addresses
-        ``host:port`` of "broker" and "data"; looked up at each request, for they may move.
+        ``host:port`` of "broker", "data" and "receiver"; looked up at each request, for they may move.
     """
 
     def __init__(self, store: Store, access: Access, addresses: Mapping[str, str]) -> None:
@@ -93,6 +86,9 @@ class Broker:
     def _discovery(self, request: Request) -> Answer:
         if request.query.get("protocol") != PROTOCOL:
             return Answer(UNSUPPORTED, f"the stand-in speaks {PROTOCOL} only".encode())
+        if request.source == "asapo-receiver":
+            uris = [self._addresses["receiver"]]
+            return json_answer(OK, {"MaxConnections": PRODUCER_CONNECTIONS, "Uris": uris})
         if request.source not in ("asapo-broker", "asapo-file-transfer"):
             return Answer(NOT_FOUND)
         return Answer(OK, self._addresses["broker"].encode())
@@ -130,7 +126,7 @@ class Broker:
 
     def _given(self, request: Request, found: Message | NoData) -> Answer:
         if isinstance(found, Message):
-            shown = _message(found, request.stream, self._addresses["data"])
+            shown = found.described(request.stream, self._addresses["data"])
             return json_answer(OK, shown, found.id)
         # The client looks for this name of an operation in the text.
         operation = {"op": "get_record_by_id", "id": found.id, "id_max": found.id_max}
@@ -172,7 +168,7 @@ class Broker:
             streams = []
         if query.get("filter") in ("finished", "unfinished"):
             streams = [s for s in streams if (s.next_stream is not None) == (query["filter"] == "finished")]
-        return json_answer(OK, {"streams": [_stream(stream) for stream in streams]})
+        return json_answer(OK, {"streams": [stream.described() for stream in streams]})
 
     def _meta(self, request: Request) -> Answer:
         meta = self._store.meta(request.source, request.stream)
@@ -183,32 +179,3 @@ class Broker:
         if not existed and request.body.get("ErrorOnNotExist"):
             return Answer(BAD_REQUEST, f"no stream {request.stream}".encode())
         return Answer(OK)
-
-
-def _message(message: Message, stream: str, data_server: str) -> dict[str, Any]:
-    shown = {
-        "_id": message.id,
-        "size": message.size,
-        "name": message.name,
-        "timestamp": message.timestamp,
-        "source": data_server,
-        "ib_source": "",
-        "buf_id": message.cache_id,
-        "stream": stream,
-        "dataset_substream": 0,
-        "ingest_mode": message.mode,
-        "meta": message.meta,
-        **message.odd,
-    }
-    return {key: value for key, value in shown.items() if value is not None}
-
-
-def _stream(stream: Stream) -> dict[str, Any]:
-    return {
-        "lastId": stream.last_id,
-        "name": stream.name,
-        "timestampCreated": stream.created,
-        "timestampLast": stream.changed,
-        "finished": stream.next_stream is not None,
-        "nextStream": "" if stream.next_stream in (None, NO_NEXT_STREAM) else stream.next_stream,
-    }

@@ -146,7 +146,8 @@ class _Plan:
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
-        self._random = random.Random(fault.seed)
+        # Faults with one seed must not strike in step.
+        self._random = random.Random(f"{fault.seed} {fault.kind} {sorted(fault.on)}")
         self._seen = self._struck = 0
 
     def strikes(self, operation: str, message_id: int | None) -> bool:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""ASAP::O's consumer protocol v0.7 as its client library 25.3 speaks it: names, structures, requests.
+"""ASAP::O's protocol v0.7 as its client libraries 25.3 speak it: names, structures, requests.
 
-From the client's own requests; the public source of a server (22.03) speaks v0.6.
+From the clients' own requests; the public source of a server (22.03) speaks v0.6.
 """
 
 import json
@@ -16,26 +16,38 @@ PROTOCOL = "v0.7"
 NO_NEXT_STREAM = "asapo_no_next"
 """What a finish flag says where no stream follows."""
 
-CACHE_ONLY, CACHE_AND_FILE = 9, 13
-"""Ingest modes: 1 payload is sent, 4 it is stored as a file, 8 the message is in the database."""
+FINISH_FLAG = "asapo_finish_stream"
+"""Name of the message by which a producer finishes a stream."""
+
+TRANSFER_DATA, STORE_FILE, STORE_MESSAGE = 1, 4, 8
+"""Parts of an ingest mode: the payload is sent, it becomes a file, the message goes into the database."""
+
+CACHE_ONLY = TRANSFER_DATA | STORE_MESSAGE
+CACHE_AND_FILE = CACHE_ONLY | STORE_FILE
 
 DATA_REQUEST = struct.Struct("<B7xQQ32x1024s1024s10s6x")
 """To the data server: operation, number in the cache, size; then message, stream, version."""
 
 DATA_ANSWER = struct.Struct("<BxH1024s")
-"""From the data server: operation, error, text; after error 0 the payload follows."""
+"""From data server and receiver: operation, error, text; from the data server after error 0 the payload."""
 
-GET_DATA = 6
-"""The data server's one operation."""
+PRODUCER_REQUEST = struct.Struct("<B7xQQQQ16x1024s1024s10s6x")
+"""To the receiver: operation, id, sizes of payload and metadata, ingest mode; then name, stream, version.
 
-WRONG_REQUEST, NOT_SUPPORTED, NO_DATA, INTERNAL_ERROR = 3, 4, 5, 65535
-"""Errors of the data server."""
+The metadata follow, then the payload.
+"""
 
-SERVICES = "discovery", "version", "authorize", "creategroup", "transfer", "data"
+SEND_DATA, STREAM_INFO, LAST_STREAM, GET_DATA, AUTHORIZE = 2, 4, 5, 6, 7
+"""Operations; the data server has `GET_DATA` only, the receiver the others."""
+
+WARNING, WRONG_REQUEST, NOT_SUPPORTED, NO_DATA, NOT_AUTHORIZED, INTERNAL_ERROR = 2, 3, 4, 5, 6, 65535
+"""Errors of data server and receiver."""
+
+SERVICES = "discovery", "version", "authorize", "creategroup", "transfer", "data", "produce"
 QUESTIONS = "next", "last", "groupedlast", "get", "nacks", "lastack", "size", "streams", "sources", "meta"
 ORDERS = "acknowledge", "neg_acknowledge", "reset", "querymessages", "delete", "persist"
 OPERATIONS = (*SERVICES, *QUESTIONS, *ORDERS)
-"""What a client may ask for; "data" is the data server, all else is HTTP."""
+"""What a client may ask for; "data" is the data server, "produce" the receiver, all else is HTTP."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,18 @@ In a test, for instance::
         consumer = asapo_consumer.create_consumer(
             server.endpoint, "auto", False, server.beamtime, server.source, server.token, 1000)
 
-It has what a client meets: discovery, authorizer, broker, data server and file transfer.  It has no datasets,
-no queries, no RDMA, no TLS, and it keeps nothing on disk.
+It has what a client meets: discovery, authorizer, broker, data server, file transfer, and for producers the
+receiver.  It has no datasets, no queries, no RDMA, no TLS, and it keeps nothing on disk.
 """
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from socketserver import BaseRequestHandler
 from typing import Any, Literal, Self
 
 from gpuidx.errors import SourceError
-from gpuidx.simulation.asapo.broker import Access, Broker
+from gpuidx.simulation.asapo.access import Access
+from gpuidx.simulation.asapo.broker import Broker
 from gpuidx.simulation.asapo.cache import Payload
 from gpuidx.simulation.asapo.data_server import DataConnection, DataParts
 from gpuidx.simulation.asapo.faults import Fault, Faults
@@ -25,10 +27,11 @@ from gpuidx.simulation.asapo.groups import Group
 from gpuidx.simulation.asapo.http_server import HttpConnection, HttpParts
 from gpuidx.simulation.asapo.listening import Listener
 from gpuidx.simulation.asapo.protocol import NO_NEXT_STREAM
+from gpuidx.simulation.asapo.receiver import ReceiverConnection, ReceiverParts
 from gpuidx.simulation.asapo.store import Store
 
-Service = Literal["discovery", "broker", "data"]
-SERVICES: tuple[Service, ...] = ("discovery", "broker", "data")
+Service = Literal["discovery", "broker", "data", "receiver"]
+SERVICES: tuple[Service, ...] = ("discovery", "broker", "data", "receiver")
 """What listens on a port of its own; authorizer is with discovery, file transfer with the broker."""
 
 CACHE_BYTES = 1_000_000_000
@@ -93,8 +96,14 @@ class StandIn:
         self._host = host
         self._listeners: dict[Service, Listener] = {}
         self._addresses: dict[str, str] = {}
-        self._http = HttpParts(Broker(self.store, Access(token, beamtime), self._addresses), self.faults)
-        self._data = DataParts(self.store.cache, self.faults)
+        access = Access(token, beamtime)
+        http = HttpParts(Broker(self.store, access, self._addresses), self.faults)
+        self._handlers: dict[Service, tuple[type[BaseRequestHandler], object]] = {
+            "discovery": (HttpConnection, http),
+            "broker": (HttpConnection, http),
+            "data": (DataConnection, DataParts(self.store.cache, self.faults)),
+            "receiver": (ReceiverConnection, ReceiverParts(self.store, access, self.faults)),
+        }
         for name, payloads in (streams or {}).items():
             for payload in payloads:
                 self.put(name, payload)
@@ -191,9 +200,8 @@ class StandIn:
         self.down()
 
     def _listen(self, service: Service, port: int) -> None:
-        handler, parts = (DataConnection, self._data) if service == "data" else (HttpConnection, self._http)
         try:
-            self._listeners[service] = listener = Listener(self._host, port, handler, parts)
+            self._listeners[service] = listener = Listener(self._host, port, *self._handlers[service])
         except OSError as error:
             self.close()
             raise SourceError(f"cannot serve {service} at {self._host}:{port}: {error.strerror}") from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpuidx.simulation.asapo.groups import Group, Resend
+from gpuidx.simulation.asapo.protocol import NO_NEXT_STREAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,24 @@ class Message:
     timestamp: int
     meta: Mapping[str, Any]
     odd: Mapping[str, Any]
+
+    def described(self, stream: str, data_server: str) -> dict[str, Any]:
+        """The message as consumers see it."""
+        shown = {
+            "_id": self.id,
+            "size": self.size,
+            "name": self.name,
+            "timestamp": self.timestamp,
+            "source": data_server,
+            "ib_source": "",
+            "buf_id": self.cache_id,
+            "stream": stream,
+            "dataset_substream": 0,
+            "ingest_mode": self.mode,
+            "meta": self.meta,
+            **self.odd,
+        }
+        return {key: value for key, value in shown.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +114,17 @@ class Stream:
     created: int = field(default_factory=time.time_ns)
     changed: int = field(default_factory=time.time_ns)
     groups: dict[str, Group] = field(default_factory=dict)
+
+    def described(self) -> dict[str, Any]:
+        """The stream as clients see it in a list."""
+        return {
+            "lastId": self.last_id,
+            "name": self.name,
+            "timestampCreated": self.created,
+            "timestampLast": self.changed,
+            "finished": self.next_stream is not None,
+            "nextStream": "" if self.next_stream in (None, NO_NEXT_STREAM) else self.next_stream,
+        }
 
     def group(self, name: str) -> Group:
         """A group, made if it was not there."""

@@ -18,13 +18,12 @@ class HungError(Exception):
     """A call has not returned; its thread is left behind."""
 
 
-def need_client():
-    """Skip the module where the library is not installed; with CI=true fail where it could be."""
-    if importlib.util.find_spec("asapo_consumer"):
+def need_library(name="asapo_consumer"):
+    """Skip a test or module where the library is not installed; with CI=true fail where it could be."""
+    if importlib.util.find_spec(name):
         return
-    reason = (
-        "asapo-consumer is not installed; pip install 'gpuidx[asapo]' (Linux on x86-64, Python up to 3.12)"
-    )
+    how = "pip install 'gpuidx[asapo]' (Linux on x86-64, Python up to 3.12)"
+    reason = f"{name.replace('_', '-')} is not installed; {how}"
     has_wheels = sys.platform == "linux" and machine() == "x86_64" and sys.version_info < (3, 13)
     if has_wheels and os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
