@@ -6,20 +6,23 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.arguments import option, parse
 from gpuidx.cell import UnitCell, parse_cell, read_cell
+from gpuidx.commands.serving import stopped_by_signals
 from gpuidx.errors import InputFileError, OptionError, StreamError
 from gpuidx.geometry import Geometry, parse_geometry, read_geometry
 from gpuidx.simulation.asapo.feed import serve_asapo
+from gpuidx.simulation.asapo.frames import AsapoFrame, as_msgpack, as_seedee
 from gpuidx.simulation.asapo.settings import AsapoSettings, check_asapo_settings
 from gpuidx.simulation.detector import LYSOZYME, default_geometry
 from gpuidx.simulation.files import write_frames, write_mask
@@ -29,9 +32,11 @@ from gpuidx.simulation.serve import ServeSettings, serve
 from gpuidx.simulation.settings import FRAMES, SERVING, WRITING, FrameSettings
 from gpuidx.simulation.truth import TruthFile
 
-DESCRIPTION = """Simulated still frames with known truth: written to HDF5 files (--output) or
-served as MsgPack over ZeroMQ (--serve) or ASAP::O (--asapo).  Without -g and -p: a detector of four panels,
-and lysozyme."""
+DESCRIPTION = """Simulated still frames with known truth: written to HDF5 files (--output), or served as
+MsgPack over ZeroMQ (--serve) or by ASAP::O (--asapo).  Without -g and -p: a detector of four panels, and
+lysozyme."""
+
+Encoded = TypeVar("Encoded", EncodedFrame, AsapoFrame)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +101,7 @@ class SimulateOptions(AsapoSettings, ServeSettings, FrameSettings):
         for name, least in (("rate", 0), ("distinct", 0), ("memory", 1), ("subscribers", 0), ("queue", 1)):
             if not getattr(self, name) >= least:
                 raise OptionError(f"--{name} is {getattr(self, name):g}; it must be at least {least}")
-        check_asapo_settings(self, self.frames, self.rate)
+        check_asapo_settings(self, self.frames, self.rate, self.image)
         if self.size < 64 or self.size % 2:
             raise OptionError(f"--size is {self.size}; it is an even number, at least 64")
 
@@ -189,7 +194,9 @@ def _write(simulator: Simulator, options: SimulateOptions) -> None:
 
 def _serve(simulator: Simulator, options: SimulateOptions) -> None:
     messages = _messages(simulator, options)
-    stop = _stop_event()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     asked = options.frames or "endless"
 
     def ready(address: str) -> None:
@@ -204,41 +211,44 @@ def _serve(simulator: Simulator, options: SimulateOptions) -> None:
 
 
 def _serve_asapo(simulator: Simulator, options: SimulateOptions) -> None:
-    messages = _messages(simulator, options)
+    frames: Sequence[AsapoFrame]
+    if options.asapo_format == "seedee":
+        frames = _encoded(simulator, options, partial(as_seedee, geometry=simulator.geometry))
+    else:
+        frames = [as_msgpack(message) for message in _messages(simulator, options)]
     asked = options.frames or "endless"
 
     def ready(reading: str) -> None:
-        print(f"serving {asked} frames, {len(messages)} different, over ASAP::O; to read them:")
+        print(f"serving {asked} frames, {len(frames)} different, over ASAP::O; to read them:")
         print(f"gpuidx {reading}", flush=True)
 
-    lines = serve_asapo(messages, options.frames, options, options.rate, ready, _stop_event())
+    with stopped_by_signals() as stop:
+        lines = serve_asapo(frames, options.frames, options, options.rate, ready, stop)
     print(*lines, sep="\n", flush=True)
 
 
-def _stop_event() -> threading.Event:
-    """An event that Ctrl-C and SIGTERM set."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
-
-
 def _messages(simulator: Simulator, options: SimulateOptions) -> list[EncodedFrame]:
+    """Frames as MsgPack."""
+    encoder = partial(
+        encode,
+        geometry=simulator.geometry,
+        with_image=options.image,
+        least_photons=options.peak_photons,
+        bin_keys=options.bin_keys,
+    )
+    return _encoded(simulator, options, encoder)
+
+
+def _encoded(
+    simulator: Simulator, options: SimulateOptions, encoder: Callable[[SimulatedFrame], Encoded]
+) -> list[Encoded]:
     """All messages, made before the first is sent so that making them does not limit the rate."""
     most: Any = options.distinct or options.frames or 1000
-    messages: list[EncodedFrame] = []
+    messages: list[Encoded] = []
     size = 0
     with closing(_truths(simulator, min(most, options.frames or most), options)) as frames:
         for frame in frames:
-            messages.append(
-                encode(
-                    frame,
-                    simulator.geometry,
-                    with_image=options.image,
-                    least_photons=options.peak_photons,
-                    bin_keys=options.bin_keys,
-                )
-            )
+            messages.append(encoder(frame))
             size += len(messages[-1].data)
             if not options.distinct and size + len(messages[-1].data) > options.memory * 1e6:
                 break

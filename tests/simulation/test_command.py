@@ -90,6 +90,7 @@ def test_mask_of_bad_pixels_is_written_and_named(tmp_path):
         (["--asapo", "--asapo-port=65536"], "--asapo-port is 65536"),
         (["--asapo", "--asapo-source="], "--asapo-source is empty"),
         (["--asapo", "--asapo-stream-frames=-1"], "--asapo-stream-frames is -1"),
+        (["--asapo", "--asapo-format=seedee", "--no-image"], "nothing to send"),
         (["--asapo", "--asapo-fault=nonsense"], "'nonsense' is not understood"),
         (["--serve=rep", "--size=65"], "--size is 65"),
         (["--serve=push"], "invalid choice"),
@@ -175,7 +176,13 @@ def test_signals_end_it_cleanly(server, number):
 def test_serves_over_asapo_until_it_is_stopped_and_keeps_the_token_to_itself(server, tmp_path):
     truth = tmp_path / "t.jsonl"
     process, line, _ = server(
-        "--asapo", "-n", "3", "--distinct=1", "--no-image", "--asapo-token=secret", f"--truth={truth}"
+        "--asapo",
+        "--asapo-format=seedee",
+        "-n",
+        "3",
+        "--distinct=1",
+        "--asapo-token=secret",
+        f"--truth={truth}",
     )
     assert line == "serving 3 frames, 1 different, over ASAP::O; to read them:\n"
     options = process.stdout.readline()

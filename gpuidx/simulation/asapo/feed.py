@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from gpuidx.simulation.asapo.frames import AsapoFrame
 from gpuidx.simulation.asapo.server import StandIn
 from gpuidx.simulation.asapo.settings import STAND_IN_TOKEN, AsapoSettings
-from gpuidx.simulation.messages import NUMBER_KEY, EncodedFrame
 
 KEPT_STREAMS = 10
 """Streams that are kept when one follows the other; older ones are deleted."""
 
 
 def serve_asapo(
-    messages: Sequence[EncodedFrame],
+    frames: Sequence[AsapoFrame],
     n_frame: int,
     settings: AsapoSettings,
     rate: float,
@@ -28,7 +28,7 @@ def serve_asapo(
 
     Parameters
     ----------
-    messages
+    frames
         In the order of sending; frame numbers count on when they begin again.
     n_frame
         How many; 0: for ever.
@@ -60,7 +60,7 @@ def serve_asapo(
         port=settings.asapo_port,
     ) as server:
         ready(reading_options(server.endpoint, settings))
-        n_put = feed(server, messages, n_frame, settings, rate, stop)
+        n_put = feed(server, frames, n_frame, settings, rate, stop)
         stop.wait()
         return [f"{n_put} frames put", *_groups(server)]
 
@@ -90,7 +90,7 @@ def following(stream: str) -> str:
 
 def feed(
     server: StandIn,
-    messages: Sequence[EncodedFrame],
+    frames: Sequence[AsapoFrame],
     n_frame: int,
     settings: AsapoSettings,
     rate: float,
@@ -108,17 +108,12 @@ def feed(
                 server.finish(streams[-2], streams[-1])
             if len(streams) > KEPT_STREAMS:
                 server.store.delete(server.source, streams.pop(0))
-        message = messages[number % len(messages)]
-        payload = partial(_numbered, message, number)
-        server.put(streams[-1], payload, size=len(message.data), meta={NUMBER_KEY: number})
+        frame = frames[number % len(frames)]
+        meta = frame.numbered_meta(number)
+        server.put(streams[-1], partial(frame.payload, number), size=len(frame.data), meta=meta)
     if settings.asapo_finish:
         server.finish(streams[-1])
     return n_frame
-
-
-def _numbered(message: EncodedFrame, number: int) -> bytearray:
-    """The message with this frame number, in a buffer of its own: several threads send at once."""
-    return message.copy().numbered(number)
 
 
 def _groups(server: StandIn) -> list[str]:

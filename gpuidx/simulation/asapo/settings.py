@@ -31,6 +31,10 @@ class AsapoSettings:
     asapo_beamtime: str = option("beamtime", group=ASAPO, metavar="ID", help="beamtime of the token")
     asapo_source: str = option("detector", group=ASAPO, metavar="NAME", help="data source")
     asapo_stream: str = option("run1", group=ASAPO, metavar="NAME", help="stream, or the first of them")
+    asapo_format: str = option(
+        "msgpack", group=ASAPO, metavar="NAME", choices=("msgpack", "seedee"),
+        help="payloads: msgpack, with header values and peaks; seedee, with header values as metadata",
+    )  # fmt: skip
     asapo_stream_frames: int = option(
         0, group=ASAPO, metavar="N", help="go on with the next stream after so many frames; 0: never"
     )
@@ -43,7 +47,7 @@ class AsapoSettings:
     )  # fmt: skip
 
 
-def check_asapo_settings(s: AsapoSettings, n_frame: int, rate: float) -> None:
+def check_asapo_settings(s: AsapoSettings, n_frame: int, rate: float, with_image: bool) -> None:
     """Refuse values that cannot be served.
 
     Raises
@@ -53,6 +57,8 @@ def check_asapo_settings(s: AsapoSettings, n_frame: int, rate: float) -> None:
     """
     if not 0 <= s.asapo_port < 65536:
         raise OptionError(f"--asapo-port is {s.asapo_port}; it is from 0 to 65535")
+    if s.asapo_format == "seedee" and not with_image:
+        raise OptionError("--asapo-format=seedee has nothing to send with --no-image")
     if s.asapo_stream_frames < 0:
         raise OptionError(f"--asapo-stream-frames is {s.asapo_stream_frames}; it must not be negative")
     for name in ("token", "beamtime", "source", "stream"):

@@ -10,6 +10,7 @@ import pytest
 
 from gpuidx.simulation.asapo.cache import payload_bytes
 from gpuidx.simulation.asapo.feed import KEPT_STREAMS, feed, following, reading_options, serve_asapo
+from gpuidx.simulation.asapo.frames import as_msgpack
 from gpuidx.simulation.asapo.server import StandIn
 from gpuidx.simulation.asapo.settings import AsapoSettings
 from gpuidx.simulation.messages import EncodedFrame
@@ -20,7 +21,7 @@ def made_messages(n=3):
     for number in range(n):
         data = bytearray(b"\x82" + msgpack.packb("truth_id") + msgpack.packb(number))
         data += msgpack.packb("frame_number") + b"\xcf" + bytes(8)
-        messages.append(EncodedFrame(data, len(data) - 8))
+        messages.append(as_msgpack(EncodedFrame(data, len(data) - 8)))
     return messages
 
 
