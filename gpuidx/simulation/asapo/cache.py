@@ -56,6 +56,12 @@ class Cache:
             if number in self._payloads:
                 self._drop(number)
 
+    def forget(self, number: int) -> None:
+        """Evict a payload, and whose it was."""
+        self.evict(number)
+        with self._lock:
+            self._message_of.pop(number, None)
+
     @property
     def held(self) -> int:
         """Bytes that are kept."""

@@ -53,7 +53,7 @@ class ReceiverConnection(socketserver.StreamRequestHandler):
         faults: Faults = self.server.parts.faults
         while len(head := self.rfile.read(PRODUCER_REQUEST.size)) == PRODUCER_REQUEST.size:
             operation, number, data_size, meta_size, mode, *texts = PRODUCER_REQUEST.unpack(head)
-            name, stream = (text.partition(b"\0")[0].decode() for text in texts[:2])
+            name, stream = (text.partition(b"\0")[0].decode(errors="replace") for text in texts[:2])
             meta = self.rfile.read(meta_size)
             data = self.rfile.read(data_size)
             if len(meta) + len(data) < meta_size + data_size:
@@ -75,7 +75,7 @@ class ReceiverConnection(socketserver.StreamRequestHandler):
     ) -> Reply:
         store: Store = self.server.parts.store
         if operation == AUTHORIZE:
-            return self._authorize(meta.decode())
+            return self._authorize(meta.decode(errors="replace"))
         if self._source is None:
             return NOT_AUTHORIZED, "not authorized"
         if operation in (STREAM_INFO, LAST_STREAM):

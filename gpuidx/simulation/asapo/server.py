@@ -56,7 +56,7 @@ class StandIn:
     host, port
         Where discovery listens; port 0 takes a free one, as the other services always do.
     cache_bytes
-        Memory for payloads; the oldest are evicted.
+        Memory for payloads; the oldest are evicted.  Bytes that are put twice count twice, functions do not.
     clock
         Time in s by which resends are due; a test that gives its own need not wait.
 

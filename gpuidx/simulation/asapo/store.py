@@ -198,7 +198,7 @@ class Store:
         with self._changed:
             found = self._streams.pop((source, stream), None)
             for message in found.messages.values() if found else ():
-                self.cache.evict(message.cache_id)
+                self.cache.forget(message.cache_id)
                 self._files.pop(message.name, None)
             return found is not None
 

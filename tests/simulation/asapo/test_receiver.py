@@ -106,6 +106,7 @@ def test_library_of_producers_to_library_of_consumers():
         assert told.get(timeout=WAIT) is None
         producer.send_stream_finished_flag("run1", 3, "", lambda payload, error: told.put(error))
         assert told.get(timeout=WAIT) is None
+        del producer  # ends its threads
         data, message = Consumer(server).get_next("g", meta_only=False, stream="run1", ordered=False)
         assert (data.tobytes(), message["_id"], message["name"]) == (b"pixels", 3, "a/b.data")
         assert message["meta"] == meta
