@@ -2,7 +2,6 @@
 """Prediction and integration."""
 
 import math
-from argparse import SUPPRESS
 from dataclasses import dataclass
 
 from gpuidx.arguments import option
@@ -20,7 +19,6 @@ class IntegrationOptions:
     fix_profile_radius: float | None = option(
         None, group=INTEGRATION, metavar="R", help="profile radius in m⁻¹ instead of that of the peaks"
     )
-    fix_bandwidth: str | None = option(None, group=INTEGRATION, metavar="BW", help=SUPPRESS)
     fix_divergence: float = option(
         0.0, group=INTEGRATION, metavar="RAD", help="beam divergence, for the stream only"
     )
