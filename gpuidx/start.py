@@ -16,7 +16,7 @@ from gpuidx.geometry.streaming import check_mask_files, streaming_problems
 from gpuidx.handover import extra_bytes
 from gpuidx.options import PEAKS_SENT, Options, notices
 from gpuidx.selection import Choice
-from gpuidx.sources.files import check_list
+from gpuidx.sources.listing import check_list
 
 log = logging.getLogger(__name__)
 
