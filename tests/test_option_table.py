@@ -20,6 +20,7 @@ BASE = {
     "--zmq-input": [*SOCKET[:-1], "--zmq-request=next"],
     "--zmq-request": SOCKET,
     "--zmq-subscribe": SOCKET,
+    "--fromfile-input-file": [*FILES, "--indexing=file"],
     "--no-image-data": [*FILES, "--peaks=hdf5", "--no-revalidate"],
 }
 VALUE = {
