@@ -47,12 +47,12 @@ LINES = {
     "--asapo-beamtime=mybeamtime1234 --asapo-source=eiger --asapo-group=online -g a.geom -o a.stream",
     "electrons, once more": "-g sample.geom -i input-files.lst -o output.stream --indexing=file "
     "--fromfile-input-file=sample.sol --no-refine --no-check-peaks --no-retry --int-radius=10,12,14",
-    "graphical interface, Millepede": "-i files.lst -g expt.geom -o crystfel.stream --mille --mille-dir=mille "
-    "--max-mille-level=99 --harvest-file=parameters.json",
+    "graphical interface, Millepede": "-i files.lst -g expt.geom -o crystfel.stream --mille "
+    "--mille-dir=mille --max-mille-level=99 --harvest-file=parameters.json",
 }  # fmt: skip
 """Of CrystFEL's doc/articles: online.rst, without the dots at the ends, electrons.rst, and the options of
-speed.rst in a line; doc/man/indexamajig.1.md; scripts/turbo-index-slurm; what src/gui_index.c makes of set-ups
-as in doc/articles/tutorial.rst."""
+speed.rst in a line; doc/man/indexamajig.1.md; scripts/turbo-index-slurm; and what src/gui_index.c makes of
+set-ups as in doc/articles/tutorial.rst."""
 
 MISSING = {flag.removesuffix("=") for flag in NOT_BUILT_IN}
 

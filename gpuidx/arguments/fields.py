@@ -42,6 +42,7 @@ def option(
     repeat: bool = False,
     switch: bool = False,
     off: bool = False,
+    positional: bool = False,
     foreign: Sequence[Foreign] = (),
 ) -> Any:
     """One option: a dataclass field with what the command line needs to know of it.
@@ -64,6 +65,8 @@ def option(
         A pair ``--name`` and ``--no-name``; the one that is the default is hidden.
     off
         A bool that is True and has only ``--no-name``.
+    positional
+        A word without any dashes in front.
     foreign
         The field is no option, but a tuple of the spellings of these that were given.
     """
@@ -77,6 +80,7 @@ def option(
         "repeat": repeat,
         "switch": switch,
         "off": off,
+        "positional": positional,
         "foreign": tuple(foreign),
     }
     if flags:
@@ -87,7 +91,7 @@ def option(
 def spellings(field: "dataclasses.Field[Any]") -> list[tuple[str, ...]]:
     """The spellings of a field's options: one tuple, two for a pair of which the first says yes."""
     meta, name = field.metadata, field.name.replace("_", "-")
-    if meta["foreign"]:
+    if meta["foreign"] or meta["positional"]:
         return []
     if meta["switch"]:
         return [(f"--{name}",), (f"--no-{name}",)]

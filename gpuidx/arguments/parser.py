@@ -67,6 +67,9 @@ class Parser(argparse_dataclass.ArgumentParser):  # type: ignore[misc]
             self._group_of[meta["group"]] = self.add_argument_group(meta["group"])
         group = self._group_of[meta["group"]]
         kwargs = {"dest": name, "default": argparse_dataclass.MISSING, "help": _help(field)}
+        if meta["positional"]:
+            del kwargs["dest"]
+            return group.add_argument(name, **kwargs, nargs="?", metavar=meta["metavar"])
         if meta["switch"] or meta["off"]:
             for (flag,), const in zip(spellings(field)[::-1], (False, True), strict=False):
                 is_default = meta["switch"] and const is field.default

@@ -10,8 +10,7 @@ import h5py
 from gpuidx.errors import Rejected
 from gpuidx.formats import cbf
 from gpuidx.formats.hdf5 import open_file
-from gpuidx.formats.hdf5_opened import Opened, one_line, parse_event, wants
-from gpuidx.formats.hdf5_places import InFile
+from gpuidx.formats.hdf5_opened import fill_path, one_line, parse_event, wants
 from gpuidx.geometry import DataArray, Geometry
 
 UNREADABLE = "file cannot be read"
@@ -70,9 +69,10 @@ def _fitting(group: Any, name: str) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _counts(data: Any, array: DataArray) -> list[int]:
-    if len(data.shape) != len(array.dims):
-        raise Rejected(UNREADABLE, f"'{data.name}' has shape {data.shape}; {wants(array.dims)}")
-    return [extent for extent, dim in zip(data.shape, array.dims, strict=True) if dim == "%"]
+    shape = data.shape or ()  # None: the data set holds nothing at all
+    if len(shape) != len(array.dims):
+        raise Rejected(UNREADABLE, f"'{data.name}' has shape {shape}; {wants(array.dims)}")
+    return [extent for extent, dim in zip(shape, array.dims, strict=True) if dim == "%"]
 
 
 def check_complete(filename: str, event: str, geometry: Geometry) -> None:
@@ -86,5 +86,7 @@ def check_complete(filename: str, event: str, geometry: Geometry) -> None:
     if cbf.file_begins(filename):
         cbf.check_complete(filename)
         return
+    path = fill_path(geometry.arrays[0].data, parse_event(event)[0])
     with open_file(filename) as file:
-        Opened(filename, file.get, InFile(), parse_event(event)[0]).dataset(geometry.arrays[0].data)
+        if not isinstance(file.get(path), h5py.Dataset):
+            raise Rejected(UNREADABLE, f"{filename}: no data set at '{path}'")

@@ -14,7 +14,7 @@ def notices(o: EveryOption) -> list[str]:
     given: dict[str, list[str]] = {}
     for name in dict.fromkeys(o.without_effect):
         given.setdefault(_REASON[name], []).append(name)
-    if o.zmq_input:
+    if o.input is None:
         useless = [word for name, word in _OF_LISTS.items() if getattr(o, name)]
         given |= {"only lists of files (-i) have names and wait": useless} if useless else {}
     return [f"{_without_effect(names)}: {reason}" for reason, names in given.items()]

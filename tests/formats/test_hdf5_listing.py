@@ -94,6 +94,7 @@ def test_a_part_of_a_name_may_vary(tmp_path):
     [
         ({"d": ONE}, "/d", "frames", "'/d' has shape (3, 4); the geometry has 3 dimensions"),
         ({"a/d": ONE, "b/d": SOME}, "/%/d", "frame", "'/b/d' has shape (2, 3, 4)"),
+        ({"d": h5py.Empty("u1")}, "/d", "frames", "'/d' has shape ();"),
         ({"d": NONE}, "/d", "frames", "the shape of '/d' leaves no frame"),
         ({"e": ONE}, "/d", "frames", "no data set at '/d'"),
         ({"e/x": ONE}, "/%/d", "frame", "no data set at '/%/d'"),
