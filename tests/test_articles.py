@@ -34,7 +34,7 @@ LINES = {
     "--min-res=0 --max-res=1200 --peak-radius=4.0,5.0,7.0 --min-peaks=15 --indexing xgandalf,asdf -p my.cell "
     "--tolerance=5.000000,5.000000,5.000000,1.500000,1.500000,1.500000 --multi --no-check-peaks "
     "--integration rings-nocen-nosat-nograd --push-res=1.500000 --int-radius=4.0,5.0,7.0 "
-    "--fix-profile-radius=0.010000 --fix-divergence=0.000000 --no-non-hits-in-stream --copy-header=/a/b "
+    "--fix-profile-radius=0.010000 --fix-divergence=-1.000000 --no-non-hits-in-stream --copy-header=/a/b "
     "--copy-header=/c --serial-start=1",
     "graphical interface, pinkIndexer": "-i files.lst -g expt.geom -o crystfel.stream -j 4 --peaks cxi "
     "--no-half-pixel-shift --no-revalidate --peak-radius=4.0,5.0,7.0 --indexing pinkIndexer "

@@ -262,7 +262,7 @@ def test_wrong_cell_ends_with_1_and_opens_nothing(folder: Path) -> None:
 
 
 def test_output_that_cannot_be_written_ends_with_5(folder: Path) -> None:
-    (folder / "list").touch()
+    (folder / "list").write_text("none.h5\n")
     done = run(folder, "-i", "list", *PEAKS, "-o", "missing/test.stream")
     assert done.code == 5
     assert "missing/test.stream" in done.log
@@ -270,7 +270,7 @@ def test_output_that_cannot_be_written_ends_with_5(folder: Path) -> None:
 
 @pytest.mark.parametrize("words", [["-o", "test.geom"], ["-i", "gone"], ["--slots=999999999"]])
 def test_failed_start_overwrites_nothing(folder: Path, words: list[str]) -> None:
-    (folder / "list").touch()
+    (folder / "list").write_text("none.h5\n")
     (folder / "test.stream").write_text("CrystFEL stream format 2.3\nof an earlier run\n")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     process = start(folder, "-i", "list", *PEAKS, *words)
@@ -377,7 +377,7 @@ def test_second_signal_stops_at_once_and_counts_what_was_in_flight(folder: Path)
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full of Linux")
 def test_full_disk_ends_with_5(folder: Path) -> None:
-    (folder / "list").touch()
+    (folder / "list").write_text("none.h5\n")
     done = run(folder, "-i", "list", *PEAKS, "-o", "/dev/full")
     assert done.code == 5, done.log
     assert "/dev/full: cannot be written" in done.log

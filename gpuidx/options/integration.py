@@ -20,7 +20,10 @@ class IntegrationOptions:
         None, group=INTEGRATION, metavar="R", help="profile radius in m⁻¹ instead of that of the peaks"
     )
     fix_divergence: float = option(
-        0.0, group=INTEGRATION, metavar="RAD", help="beam divergence, for the stream only"
+        0.0,
+        group=INTEGRATION,
+        metavar="RAD",
+        help="beam divergence, for the stream only; a negative one is 0",
     )
     int_radius: tuple[float, ...] = option(
         (4.0, 5.0, 7.0), group=INTEGRATION, metavar="R1,R2,R3", type=numbers(3),

@@ -63,7 +63,7 @@ def check_list(listing: str) -> None:
     Raises
     ------
     SourceError
-        If it cannot, or is an image file instead of a list.
+        If it cannot, is empty, or is an image file instead of a list.
     """
     if listing == "-":
         return
@@ -73,7 +73,10 @@ def check_list(listing: str) -> None:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if stat.S_ISREG(mode):  # who writes to a pipe would lose it
             with Path(listing).open("rb") as file:
-                _check_begin(listing, file.read(READ_SIZE))
+                begin = file.read(READ_SIZE)
+            if not begin:
+                raise SourceError(f"{listing} is empty; --input takes a list of files, one per line")
+            _check_begin(listing, begin)
     except (OSError, ValueError) as error:
         raise unreadable(listing, error) from error
 

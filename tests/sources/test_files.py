@@ -176,9 +176,14 @@ def test_an_hdf5_file_given_as_list_is_an_error(tmp_path, geometry):
         pass
 
 
-def test_an_image_file_given_as_list_is_known_before_the_run(tmp_path):
+def test_what_is_no_list_is_known_before_the_run(tmp_path):
     (tmp_path / "a.cbf").write_bytes(b"###CBF\x0c\x1a\0\0")
-    for name, what in ((hdf5(tmp_path / "a.h5", 1), "an HDF5 file"), (str(tmp_path / "a.cbf"), "not text")):
+    (tmp_path / "empty").touch()
+    for name, what in (
+        (hdf5(tmp_path / "a.h5", 1), "an HDF5 file"),
+        (str(tmp_path / "a.cbf"), "not text"),
+        (str(tmp_path / "empty"), "empty"),
+    ):
         with pytest.raises(SourceError, match=f"{name} is {what}"):
             check_list(name)
 
