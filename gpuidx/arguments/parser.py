@@ -152,7 +152,7 @@ def _plain_type(annotation: Any) -> Any:
 def _help(field: "dataclasses.Field[Any]") -> str:
     text: str = field.metadata["help"]
     default = field.default
-    if isinstance(default, bool) or default is None or default == ():
+    if isinstance(default, bool) or default in (None, (), ""):
         return text.replace("%", "%%")
     shown = ",".join(f"{x:g}" for x in default) if isinstance(default, tuple) else default
     return f"{text} (default: {shown})".replace("%", "%%")
