@@ -16,14 +16,16 @@ DESCRIPTION = (
     "gpuidx devices, gpuidx geom."
 )
 
+VERSION = f"gpuidx {__version__}\nLicence: GPL-3.0-or-later, without any warranty."
+
 
 def _run(argv: Sequence[str]) -> int:
     from gpuidx.arguments import parse
-    from gpuidx.options import Options, explain_unknown
+    from gpuidx.options import OWN, Options
     from gpuidx.run import run
 
-    explain_unknown(argv)
-    return run(parse(Options, argv, "gpuidx", DESCRIPTION), ["gpuidx", *argv])
+    options = parse(Options, argv, "gpuidx", DESCRIPTION, version=VERSION, own=OWN)
+    return run(options, ["gpuidx", *argv])
 
 
 def _simulate(argv: Sequence[str]) -> int:
@@ -84,9 +86,6 @@ def call(argv: Sequence[str]) -> int:
         level=logging.DEBUG if "--debug" in argv else logging.INFO,
         format="%(message)s",
     )
-    if any(word in ("-v", "-V", "--version") for word in argv[:1]):
-        print(f"gpuidx {__version__}\nLicence: GPL-3.0-or-later, without any warranty.")
-        return 0
     command = COMMANDS.get(argv[0]) if argv else None
     try:
         return command(argv[1:]) if command else _run(argv)

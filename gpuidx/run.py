@@ -37,6 +37,7 @@ from gpuidx.start import (
     COMPILING,
     PREPARING,
     announce,
+    check_cpus,
     check_inputs,
     devices_for,
     frame_slots,
@@ -71,6 +72,7 @@ def run(options: Options, argv: Sequence[str]) -> int:
     cell = read_cell(options.pdb) if options.pdb else None
     check_inputs(options, geometry, cell)
     choice = decide(options)
+    check_cpus(options, len(devices_for(options, choice)))
     announce(options, geometry, cell, choice)
     try:
         with interruptible():

@@ -5,8 +5,8 @@ import math
 from dataclasses import fields
 
 from gpuidx.errors import OptionError
+from gpuidx.options.engines import ENGINES, is_method
 from gpuidx.options.every import EveryOption, flag
-from gpuidx.options.foreign import ENGINES
 from gpuidx.options.peaks import PEAKS_SENT
 from gpuidx.options.running import MOST_BATCH
 from gpuidx.options.source import LinkOptions
@@ -64,7 +64,7 @@ _AT_LEAST = {
     "max_res": 0, "median_filter": 0, "min_sig": 0, "min_snr_biggest_pix": 0, "min_snr_peak_pix": 0,
     "slots": 0, "slot_size": 0, "task_limit": 0.001,
     "status_interval": 0.1, "zmq_requests": 1, "zmq_timeout": 0.001, "no_data_timeout": 0.001,
-    "max_frames": 1, "max_indexer_threads": 1, "serial_start": 0, "advise_after": 1, "gpu_batch": 0,
+    "max_frames": 1, "serial_start": 0, "wait_for_file": -1, "advise_after": 1, "gpu_batch": 0,
     "gpu_memory": 0, "gpu_max_latency": 0,
 }  # fmt: skip
 
@@ -169,6 +169,8 @@ def check_support(o: EveryOption) -> None:
     known = {"none", "rings", "prof2d", "cen", "nocen", "sat", "nosat", "grad", "nograd"}
     if words[0] not in ("rings", "prof2d", "none") or not set(words) <= known:
         raise OptionError(f"--integration={o.integration} is not understood; for instance rings-nocen-nosat")
+    if o.indexing == "":
+        raise OptionError("--indexing names no method; give none, or no --indexing")
     for name in o.engine_names:
-        if name.split("-")[0] not in ENGINES:
+        if not is_method(name):
             raise OptionError(f"--indexing={name} is not a method; known are none, {', '.join(ENGINES)}")

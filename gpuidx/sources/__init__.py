@@ -4,6 +4,7 @@
 from gpuidx.options import InputOptions, LinkOptions
 from gpuidx.sources.contract import LiveSource, Source, Taken
 from gpuidx.sources.files import Files
+from gpuidx.sources.listing import naming
 from gpuidx.sources.request import Request
 from gpuidx.sources.unasked import Unasked
 from gpuidx.sources.wiring import read_wiring
@@ -21,7 +22,8 @@ def open_source(options: InputOptions) -> Source:
     """
     if not options.zmq_input:
         assert options.input is not None
-        return Files(options.input, options.geometry)
+        names = naming(options.prefix, options.basename, options.check_prefix)
+        return Files(options.input, options.geometry, names, options.wait_for_file)
     return open_links(options)
 
 
