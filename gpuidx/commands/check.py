@@ -21,7 +21,7 @@ from gpuidx.commands.picture_errors import drawing
 from gpuidx.errors import OptionError, Rejected
 from gpuidx.geometry import Geometry, read_geometry
 from gpuidx.model import Frame, Message, PeakList, Result
-from gpuidx.options import Options, explain_unknown, notices
+from gpuidx.options import OWN, Options, notices
 from gpuidx.options.values import BASIC
 from gpuidx.selection import Choice, decide
 from gpuidx.start import check_inputs, message_bytes, patience
@@ -63,8 +63,7 @@ class CheckOptions(Options):
 
 def main(argv: Sequence[str]) -> int:
     """Print the report, step by step as they are made, and draw the picture; gives the exit code."""
-    explain_unknown(argv)
-    options = parse(CheckOptions, argv, "gpuidx check", DESCRIPTION)
+    options = parse(CheckOptions, argv, "gpuidx check", DESCRIPTION, own=(*OWN, "frames", "picture"))
     geometry = read_geometry(options.geometry)
     cell = read_cell(options.pdb) if options.pdb else None
     check_inputs(options, geometry, cell)

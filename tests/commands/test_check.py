@@ -174,11 +174,12 @@ def test_wrong_options_are_refused(folder, capsys, words, code):
     assert checked(capsys, *words, *([] if len(words) > 1 else ["-i", "l"]))[0] == code
 
 
-def test_a_list_without_files_is_told(folder, capsys):
-    (folder / "l").touch()
+def test_a_file_that_is_missing_is_told(folder, capsys):
+    (folder / "l").write_text("gone.h5\n")
     code, text, _ = checked(capsys, "-i", "l")
     assert code == 1
-    assert "the list names no file" in text
+    assert "files of l" in text
+    assert "gone.h5" in text.split("likely cause:")[1]
 
 
 def test_without_matplotlib_there_is_the_text(folder, capsys, monkeypatch):
