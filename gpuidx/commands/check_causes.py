@@ -86,6 +86,8 @@ def not_decoded(d: Decoded, headers: tuple[HeaderRow, ...]) -> list[str]:
         return ["the geometry is that of another detector, or of another binning or assembly of it"]
     if reason == "no peak list":
         return ["messages have no peak list; search with --peaks=peakfinder8"]
+    if reason == "file cannot be read":
+        return ["names in the list are relative to the folder of the run, see --prefix; or a damaged file"]
     return ["another format than --data-format says, or a damaged message"]
 
 
