@@ -12,6 +12,7 @@ from gpuidx.flow.output import Output
 from gpuidx.model import RECOGNISED
 from gpuidx.options import Options
 from gpuidx.status import DeviceUse, Status
+from gpuidx.stream.resume import Earlier, read_earlier
 
 log = logging.getLogger(__name__)
 
@@ -62,15 +63,21 @@ class Record:
         self._said: Counter[tuple[str, str]] = Counter()
         self._recognised: set[str] = set()
 
-    def open(self, head: bytes) -> None:
-        """Begin the stream with its *head*.
+    def open(self, head: bytes) -> Earlier:
+        """Begin the stream with its *head*, or go on with it; gives what is in it already.
 
         Raises
         ------
         StreamError
             If it cannot be written, or is a file that no run has written.
         """
-        self._output = Output(self.options.output, head)
+        earlier = read_earlier(self.options.output, head) if self.options.resume else Earlier()
+        self._output = Output(self.options.output, head, earlier.size)
+        if earlier.size:
+            log.info("%s: going on behind %d chunks", self.options.output, earlier.n_chunk)
+        if earlier.last_serial is not None:
+            self.accounts.serial_start = max(self.accounts.serial_start, earlier.last_serial + 1)
+        return earlier
 
     def close(self) -> None:
         """Have the stream on the disk, and close it.

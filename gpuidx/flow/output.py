@@ -23,6 +23,8 @@ class Output:
         *head*, the last word (a version) apart.  Any other file, such as the geometry, was named by mistake.
     head
         Written first.
+    keep
+        Bytes of an earlier run that stay in front; with these no head is written.
 
     Attributes
     ----------
@@ -37,7 +39,7 @@ class Output:
         If the file cannot be made or written, or another process is writing it.
     """
 
-    def __init__(self, path: str, head: bytes = b"") -> None:
+    def __init__(self, path: str, head: bytes = b"", keep: int = 0) -> None:
         self.path = path
         self.size = self.n_chunk = 0
         try:
@@ -48,8 +50,11 @@ class Output:
             self._claim()
             self._recognise(head)
             with suppress(OSError):  # a pipe or a device has no length
-                os.ftruncate(self._fd, 0)
-            self._append(head)
+                os.ftruncate(self._fd, keep)
+            if keep:
+                self.size = os.lseek(self._fd, keep, os.SEEK_SET)
+            else:
+                self._append(head)
         except StreamError:
             self._abandon()
             raise

@@ -15,12 +15,12 @@ from gpuidx.options.integration import IntegrationOptions
 from gpuidx.options.output import OutputOptions
 from gpuidx.options.peaks import PEAKS_SENT, PeakOptions
 from gpuidx.options.running import USUAL_BATCH, RunOptions
-from gpuidx.options.source import InputOptions
+from gpuidx.options.source import InputOptions, SourceOptions
 
 __all__ = [
     "OPTIONAL_PARTS", "PARTS_VARIABLE", "PEAKS_SENT", "USUAL_BATCH", "IndexOptions", "InputOptions",
-    "IntegrationOptions", "Options", "OutputOptions", "PeakOptions", "RunOptions", "explain_unknown",
-    "notices",
+    "IntegrationOptions", "Options", "OutputOptions", "PeakOptions", "RunOptions", "SourceOptions",
+    "explain_unknown", "notices",
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from gpuidx.options.integration import IntegrationOptions
 from gpuidx.options.output import OutputOptions
 from gpuidx.options.peaks import PeakOptions
 from gpuidx.options.running import RunOptions
-from gpuidx.options.source import InputOptions
+from gpuidx.options.source import SourceOptions
 
 OPTIONAL_PARTS = ("zaef", "peakfinder9", "filters", "no cell")
 """What is compiled only for runs that need it."""
@@ -18,7 +18,7 @@ PARTS_VARIABLE = "GPUIDX_PARTS"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EveryOption(RunOptions, OutputOptions, IntegrationOptions, IndexOptions, PeakOptions, InputOptions):
+class EveryOption(RunOptions, OutputOptions, IntegrationOptions, IndexOptions, PeakOptions, SourceOptions):
     """All options of a run."""
 
     @property

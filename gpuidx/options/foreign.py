@@ -28,8 +28,7 @@ def notices(o: EveryOption) -> list[str]:
 
 
 NOT_BUILT_IN = (
-    "asapo-endpoint", "asapo-token", "asapo-beamtime", "asapo-source", "asapo-group", "asapo-stream",
-    "asapo-output-stream", "asapo-wait-for-stream", "asapo-consumer-timeout", "asapo-acks", "prefix",
+    "asapo-output-stream", "prefix",
     "basename", "no-check-prefix", "temp-dir", "wait-for-file", "cpu-pin", "mille", "mille-dir",
     "mille-file", "max-mille-level", "int-diag",
     "harvest-file", "spectrum-file",

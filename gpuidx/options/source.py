@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 
 from gpuidx.arguments import option
+from gpuidx.options.asapo import AsapoOptions
 from gpuidx.options.values import BASIC
 
 DATA_FORMATS = (
@@ -65,3 +66,13 @@ class InputOptions:
         60.0, group=BASIC, metavar="S",
         help="ask again if a request was not answered for this long although the connection lives",
     )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions(AsapoOptions, InputOptions):
+    """Any source."""
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether frames come as messages."""
+        return self.input is None

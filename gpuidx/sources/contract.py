@@ -3,9 +3,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import zmq
+
+from gpuidx.flow.slots import Slots
 
 FRAME, START, END = "frame", "start", "end"
 """Roles of a message."""
@@ -26,6 +28,8 @@ class Taken:
         Reason and detail if the message could not be put into the slot (too large, short, too many parts).
     role
         Whether it is a frame, or the `START` or `END` of a series of frames.
+    origin
+        Stream and id under which the sender knows the message, where it has such names.
     """
 
     sizes: tuple[int, ...]
@@ -33,6 +37,7 @@ class Taken:
     event: str
     rejected: tuple[str, str] | None = None
     role: str = FRAME
+    origin: tuple[str, int] | None = None
 
 
 class Source(Protocol):
@@ -96,4 +101,36 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close all sockets and files."""
+        ...
+
+
+@runtime_checkable
+class Lender(Source, Protocol):
+    """A source that has messages put into slots by processes of its own, so that main copies nothing.
+
+    It is lent slots instead of being asked to fill one, and told when a message is done.
+    """
+
+    def attach(self, slots: Slots, message_bytes: int) -> None:
+        """Say where messages go, and how many bytes of a slot are theirs; before `open`."""
+        ...
+
+    def n_wanted(self) -> int:
+        """Slots that would be of use now."""
+        ...
+
+    def lend(self, slot: int) -> None:
+        """Have a message put into *slot*, sooner or later."""
+        ...
+
+    def filled(self) -> tuple[int, Taken] | None:
+        """The next message that has come, and its slot; None if there is none."""
+        ...
+
+    def done(self, slot: int) -> None:
+        """Everything that belongs to the message in *slot* is in the file."""
+        ...
+
+    def untold(self) -> int:
+        """Messages that are done, of which the sender does not know it yet."""
         ...
