@@ -19,10 +19,13 @@ DESCRIPTION = (
 def _run(argv: Sequence[str]) -> int:
     from gpuidx.arguments import parse
     from gpuidx.options import Options, explain_unknown
+    from gpuidx.options.token import without_token
     from gpuidx.run import run
 
     explain_unknown(argv)
-    return run(parse(Options, argv, "gpuidx", DESCRIPTION), ["gpuidx", *argv])
+    shown, token = without_token(argv)
+    words = ["gpuidx", *shown, *(["--asapo-token=***"] if token is not None else [])]
+    return run(parse(Options, argv, "gpuidx", DESCRIPTION), words)
 
 
 def _simulate(argv: Sequence[str]) -> int:
@@ -59,6 +62,10 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the program; ends the process."""
+    if argv is None:
+        from gpuidx.options.token import conceal
+
+        conceal(sys.argv[1:], [sys.executable, "-m", "gpuidx"])
     sys.exit(call(sys.argv[1:] if argv is None else argv))
 
 

@@ -30,6 +30,8 @@ No format begins with this byte, and MsgPack never uses it.
 
 HeaderValue = int | float | str
 
+NO_BYTES = memoryview(b"")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
@@ -38,7 +40,7 @@ class Message:
     Attributes
     ----------
     serial
-        Number in this run, from ``--serial-start``, in order of arrival; the service's own number if it has one.
+        Number in this run, from ``--serial-start``, in order of arrival; the service's own if it has one.
     filename, event
         As the stream names the frame.
     number
@@ -65,7 +67,7 @@ class Message:
     parts: tuple[memoryview, ...] = ()
     series: tuple[memoryview, ...] = ()
     stream: str = ""
-    values: memoryview = memoryview(b"")
+    values: memoryview = NO_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

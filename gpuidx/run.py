@@ -57,6 +57,9 @@ STAGES = ("decode", "search and trials", "refine and check", "integrate", "write
 POLL_MS = 100
 """Longest wait of a turn, ms; the children's time limits are looked at as often."""
 
+LATE_WORD = 10.0
+"""Seconds after a stop in which a service is told what is done."""
+
 LATE_ANSWERS = 3.0
 """Seconds that answers under way are waited for after a stop."""
 
@@ -125,7 +128,7 @@ class Run:
             size = slot_bytes(options, geometry, len(devices))
             self.slots = Slots(slot_count(options, len(devices), size), size)
             closing.callback(self.slots.close)
-            self.record.open(head)  # overwrites: only after all that may fail
+            earlier = self.record.open(head)  # overwrites: only after all that may fail
             closing.callback(self.record.close)
             stages = {stage: column for column, stage in enumerate(STAGES)}
             self.pool = Pool(
@@ -146,6 +149,8 @@ class Run:
                 source, self.slots, self.record, self.work.give, message_bytes(options, geometry),
                 frame_slots(options), lambda: self.cell_search.for_workers,
             )  # fmt: skip
+            if options.resume:
+                source.skip(earlier.frames, earlier.messages)
             closing.callback(self._close_children)
             self._closing = closing.pop_all()
 
@@ -245,6 +250,8 @@ class Run:
                 self.intake.several(task, ended.values[1])
                 continue
             if isinstance(ended, Crash):
+                if self.intake.once_more(task, ended):
+                    continue
                 self.record.end(task.serial, CRASHED, ended.reason, ended.detail)
             else:
                 answered = Answered(*ended.values)
@@ -270,11 +277,17 @@ class Run:
             return False
         if self.stop.level == 1:
             waited = time.monotonic() - self.stop.since
+            if self.intake.n_untold and waited < LATE_WORD:
+                return False
             return self._remaining() <= 0 or not self.source.pending() or waited > LATE_ANSWERS
         if self.source.ended():
             return True
         limit = self.options.no_data_timeout
-        if limit is not None and time.monotonic() - self.intake.last_arrival > limit:
+        if (
+            self.options.asapo_endpoint is None
+            and limit is not None
+            and time.monotonic() - self.intake.last_arrival > limit
+        ):
             log.info("nothing has come for %g s: ending (--no-data-timeout)", limit)
             return True
         return False

@@ -141,5 +141,17 @@ class Output:
             os.close(fd)
 
 
+def put_aside(path: str, stream: str, number: int, message: bytes | memoryview) -> str:
+    """Keep a message in a file in the folder ``PATH.lost``; gives its name, or why there is none."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in stream) or "message"
+    folder = Path(f"{path}.lost")
+    try:
+        folder.mkdir(exist_ok=True)
+        (folder / f"{safe}-{number}.data").write_bytes(message)
+    except OSError as error:
+        return f"no file: {folder}: {_reason(error)}"
+    return str(folder / f"{safe}-{number}.data")
+
+
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)

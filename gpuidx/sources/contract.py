@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import zmq
 
+from gpuidx.flow.seen import Seen
 from gpuidx.flow.slots import Slots
 
 FRAME, START, END = "frame", "start", "end"
@@ -53,6 +54,13 @@ class Source(Protocol):
     """
 
     notes: dict[str, int]
+
+    def skip(self, frames: set[tuple[str, str]], messages: Seen) -> None:
+        """Leave out what an earlier run has done: frames by name and event, messages by stream and id.
+
+        A source whose frames have no names of their own does nothing.
+        """
+        ...
 
     def open(self, poller: zmq.Poller) -> None:
         """Open sockets or lists and register them; the source keeps its registrations up to date itself.
@@ -125,6 +133,14 @@ class Lender(Source, Protocol):
 
     def filled(self) -> tuple[int, Taken] | None:
         """The next message that has come, and its slot; None if there is none."""
+        ...
+
+    def fetch_again(self, slot: int) -> None:
+        """Have the message in *slot*, which is not done, put there once more; `filled` gives it."""
+        ...
+
+    def has(self, slot: int, number: int) -> bool:
+        """Whether frame *number* of the message in *slot* was done by an earlier run."""
         ...
 
     def done(self, slot: int) -> None:

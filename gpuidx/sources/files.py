@@ -17,6 +17,7 @@ from typing import Any
 import zmq
 
 from gpuidx.errors import SourceError
+from gpuidx.flow.seen import Seen
 from gpuidx.sources.contract import Taken
 from gpuidx.sources.expand import Expander
 
@@ -93,6 +94,11 @@ class Files:
         self._rest: bytes | None = None  # the line that has begun; None before the first bytes
         self._lines: deque[str] = deque()
         self._finished = self._stopped = False
+        self._skipped: set[tuple[str, str]] = set()
+
+    def skip(self, frames: set[tuple[str, str]], messages: Seen) -> None:
+        """Leave these frames out."""
+        self._skipped = frames
 
     def open(self, poller: zmq.Poller) -> None:
         """Open the list and start the helper.
@@ -175,6 +181,9 @@ class Files:
             if event is None:
                 self._entries.popleft()
                 self._read_ahead()
+                continue
+            if (entry.filename, event) in self._skipped:
+                self.notes["frames of an earlier run"] = self.notes.get("frames of an earlier run", 0) + 1
                 continue
             rejected = ("file cannot be read", entry.error) if entry.error else None
             self._next = Taken(sizes=(), filename=entry.filename, event=event, rejected=rejected)

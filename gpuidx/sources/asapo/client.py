@@ -124,10 +124,17 @@ class Client:
         NothingYet, Finished, DeniedError, TroubleError
         """
         _, told = self._ask("get_next", self.where.group, meta_only=True, stream=stream, ordered=False)
-        return Envelope(
-            int(told["_id"]), str(told["name"]), int(told["size"]),
-            json.dumps(told.get("meta") or {}).encode(), told,
-        )  # fmt: skip
+        return _envelope(told)
+
+    def message(self, stream: str, number: int) -> Envelope:
+        """A message by its id; the group stays where it is.
+
+        Raises
+        ------
+        NothingYet, Finished, DeniedError, TroubleError
+        """
+        _, told = self._ask("get_by_id", number, meta_only=True, stream=stream)
+        return _envelope(told)
 
     def payload(self, envelope: Envelope) -> memoryview:
         """The data of a message.
@@ -210,6 +217,11 @@ class Client:
             raise DeniedError(_text(error)) from error
         except Exception as error:
             raise TroubleError(_text(error)) from error
+
+
+def _envelope(told: dict[str, Any]) -> Envelope:
+    headers = json.dumps(told.get("meta") or {}).encode()
+    return Envelope(int(told["_id"]), str(told["name"]), int(told["size"]), headers, told)
 
 
 def _text(error: BaseException) -> str:

@@ -15,17 +15,27 @@ class Messages:
 
     Parameters
     ----------
-    seen
-        Those that are done; grows.
     acks
         Whether the service wants to know.
     """
 
-    def __init__(self, seen: Seen, acks: bool) -> None:
-        self._seen, self._acks = seen, acks
+    def __init__(self, acks: bool) -> None:
+        self._seen, self._acks = Seen(), acks
         self._in_slot: dict[int, Key] = {}
         self._in_work: set[Key] = set()
         self._to_tell: deque[Key] = deque()
+
+    def skip(self, seen: Seen) -> None:
+        """Take these for done, too."""
+        self._seen = seen
+
+    def key_in(self, slot: int) -> Key:
+        """Which message lies in *slot*."""
+        return self._in_slot[slot]
+
+    def has(self, key: Key) -> bool:
+        """Whether this is done."""
+        return key in self._seen
 
     def begin(self, key: Key, slot: int) -> bool:
         """Take a message that lies in *slot* to work; False if it is there already, or done."""

@@ -37,11 +37,11 @@ def read(port: Port, slots: Slots, where: Where, token: Secret, message_bytes: i
     """Answer every step; see the module."""
     client = Client(where, token)
     failures = 0
-    for number, kind, stream, slot, done in port.tasks():
+    for number, kind, stream, slot, wanted, done in port.tasks():
         left = tell(client, done)
         try:
-            if kind == steps.FETCH:
-                outcome = fetch(client, stream, slots[slot][:message_bytes])
+            if kind in (steps.FETCH, steps.REFETCH):
+                outcome = fetch(client, stream, wanted, slots[slot][:message_bytes])
             else:
                 outcome = ask(client, kind, stream)
         except DeniedError as error:
@@ -77,15 +77,15 @@ def ask(client: Client, kind: str, stream: str) -> tuple[Any, ...]:
     return (steps.TOLD,)
 
 
-def fetch(client: Client, stream: str, place: memoryview) -> tuple[Any, ...]:
-    """The next message of *stream* into *place*; gives the outcome and its values.
+def fetch(client: Client, stream: str, wanted: int, place: memoryview) -> tuple[Any, ...]:
+    """The next message of *stream*, or that with the id *wanted*, into *place*; gives outcome and values.
 
     Raises
     ------
     DeniedError, TroubleError
     """
     try:
-        envelope = client.next(stream)
+        envelope = client.message(stream, wanted) if wanted else client.next(stream)
     except NothingYet as end:
         return steps.NOTHING, end.last
     except Finished as end:
@@ -100,7 +100,7 @@ def fetch(client: Client, stream: str, place: memoryview) -> tuple[Any, ...]:
     except LostError as error:
         return steps.LOST, envelope.id, envelope.name, str(error)
     except TroubleError as error:
-        if client.where.acks:
+        if client.where.acks and not wanted:
             client.give_back(stream, envelope.id, SENT_AGAIN_AFTER)
             raise
         return steps.LOST, envelope.id, envelope.name, str(error)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import zmq
 
 from gpuidx.flow.children import Answer, Ended, Pool
+from gpuidx.flow.seen import Seen
 from gpuidx.flow.slots import Slots
 from gpuidx.options.token import Secret
 from gpuidx.sources.asapo import steps
@@ -25,7 +26,6 @@ from gpuidx.sources.asapo.ending import Ending
 from gpuidx.sources.asapo.messages import Key, Messages
 from gpuidx.sources.asapo.outage import Outage
 from gpuidx.sources.asapo.place import Where
-from gpuidx.flow.seen import Seen
 from gpuidx.sources.contract import Lender, Taken
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class _Step(NamedTuple):
     kind: str
     stream: str
     slot: int
+    wanted: int
     done: tuple[Key, ...]
 
 
@@ -60,8 +61,6 @@ class Asapo(Lender):
         Of the source.
     stream
         The first to read.
-    seen
-        Messages that are not to be done again; grows.
     patience
         s without any data, or with a service that does not answer, until the run ends.
     wait_for_stream
@@ -78,7 +77,6 @@ class Asapo(Lender):
         token: Secret,
         stream: str,
         *,
-        seen: Seen | None = None,
         patience: float = 60.0,
         wait_for_stream: bool = False,
         follow: bool = False,
@@ -88,7 +86,7 @@ class Asapo(Lender):
         self.notes: Counter[str] = Counter()
         self._token, self._n_reader = token, readers
         self._patience, self._waits = patience, wait_for_stream
-        self._messages = Messages(Seen() if seen is None else seen, where.acks)
+        self._messages = Messages(where.acks)
         self._outage = Outage(where.endpoint, patience)
         self._past: set[str] = set()
         self._ending = self._begin(stream)
@@ -96,6 +94,7 @@ class Asapo(Lender):
         self._n_step = 0
         self._steps: dict[int, _Step] = {}
         self._idle: deque[int] = deque()
+        self._again: deque[int] = deque()
         self._filled: deque[tuple[int, Taken]] = deque()
         self._stopped = self._over = False
 
@@ -103,6 +102,10 @@ class Asapo(Lender):
         self._past.add(stream)
         self.stream = stream
         return Ending(self.where, stream, self._patience, self._waits, self.follow)
+
+    def skip(self, frames: set[tuple[str, str]], messages: Seen) -> None:
+        """Leave these messages out, but acknowledge them."""
+        self._messages.skip(messages)
 
     def attach(self, slots: Slots, message_bytes: int) -> None:
         """Say where messages go, and how many bytes of a slot are theirs; before `open`."""
@@ -137,17 +140,26 @@ class Asapo(Lender):
         """Everything that belongs to the message in *slot* is in the file: tell the service."""
         self._messages.done(slot)
 
+    def fetch_again(self, slot: int) -> None:
+        """Have the message in *slot* put there once more."""
+        self._again.append(slot)
+
+    def has(self, slot: int, number: int) -> bool:
+        """Whether frame *number* of the message in *slot* was done by an earlier run."""
+        stream, message = self._messages.key_in(slot)
+        return self._messages.has((f"{stream}//{number}", message))
+
     def untold(self) -> int:
         """Messages that are done and not yet acknowledged."""
         return self._messages.n_to_tell + sum(len(step.done) for step in self._steps.values())
 
     def pending(self) -> int:
         """Messages that may still come of what is under way."""
-        return self._n_fetch + len(self._filled)
+        return self._n_fetch + len(self._filled) + len(self._again)
 
     @property
     def _n_fetch(self) -> int:
-        return sum(step.kind == steps.FETCH for step in self._steps.values())
+        return sum(step.kind in (steps.FETCH, steps.REFETCH) for step in self._steps.values())
 
     # A turn of the run.
 
@@ -179,6 +191,10 @@ class Asapo(Lender):
             self._pool.hand_out()
 
     def _next_step(self) -> _Step | None:
+        if self._again:
+            slot = self._again.popleft()
+            stream, number = self._messages.key_in(slot)
+            return _Step(steps.REFETCH, stream, slot, number, self._messages.to_tell(MOST_TOLD))
         is_open = not self._stopped and not self._over
         if is_open and (question := self._ending.question()) is not None:
             return self._step(question)
@@ -187,7 +203,7 @@ class Asapo(Lender):
         return self._step(steps.TELL) if self._messages.n_to_tell else None
 
     def _step(self, kind: str, slot: int = steps.NO_SLOT) -> _Step:
-        return _Step(kind, self.stream, slot, self._messages.to_tell(MOST_TOLD))
+        return _Step(kind, self.stream, slot, 0, self._messages.to_tell(MOST_TOLD))
 
     def _go_on(self) -> None:
         """The stream is over: go to the next, or end."""
@@ -203,8 +219,7 @@ class Asapo(Lender):
         step = self._steps.pop(ended.task[0])
         if not isinstance(ended, Answer):
             self._messages.not_told(step.done)
-            if step.kind == steps.FETCH:
-                self._idle.append(step.slot)
+            self._take_back(step)
             self._outage.note(f"a reader ended: {ended.reason} {ended.detail}".rstrip())
             return
         left, outcome, *values = ended.values
@@ -217,8 +232,8 @@ class Asapo(Lender):
             self._outage.over()
         if outcome in steps.MESSAGES:
             self._arrive(step, outcome, values)
-        elif step.kind == steps.FETCH:
-            self._idle.append(step.slot)
+        else:
+            self._take_back(step)
         if step.stream == self.stream:
             self._learn(outcome, values)
 
@@ -226,7 +241,7 @@ class Asapo(Lender):
         number, name, what = values
         key = (step.stream, number)
         self._ending.got()
-        if not self._messages.begin(key, step.slot):
+        if step.kind == steps.FETCH and not self._messages.begin(key, step.slot):
             self.notes["messages that came once more"] += 1
             self._idle.append(step.slot)
             return
@@ -238,6 +253,13 @@ class Asapo(Lender):
             origin=key,
         )
         self._filled.append((step.slot, taken))
+
+    def _take_back(self, step: _Step) -> None:
+        """A step has put nothing into its slot."""
+        if step.kind == steps.FETCH:
+            self._idle.append(step.slot)
+        elif step.kind == steps.REFETCH:
+            self._again.append(step.slot)
 
     def _learn(self, outcome: str, values: Sequence[Any]) -> None:
         """What an outcome says of the end of the stream."""

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What main and a reader say to each other.
 
-A step is a task ``(number, kind, stream, slot, done)``: *done*, pairs of stream and id, are acknowledged
+A step is a task ``(number, kind, stream, slot, id, done)``: *done*, pairs of stream and id, are acknowledged
 first, then it is done what *kind* says.  The answer is ``(number, left, outcome, *values)`` with those of
 *done* that could not be acknowledged, and an outcome from below.
 """
 
-FETCH, TELL, ASK_LEFT, ASK_STREAMS = "fetch", "tell", "left", "streams"
-"""Kinds of steps: the next message into the slot; nothing; what nobody has acknowledged; which streams."""
+FETCH, REFETCH, TELL, ASK_LEFT, ASK_STREAMS = "fetch", "refetch", "tell", "left", "streams"
+"""Kinds of steps: the next message into the slot, or that of this id; nothing more than *done*; what nobody has
+acknowledged; which streams."""
 
 NO_SLOT = -1
 
