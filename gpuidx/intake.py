@@ -260,6 +260,11 @@ class Intake:
             self.ended(task)
 
     @property
+    def minds_silence(self) -> bool:
+        """Whether the source itself says when it has been silent for too long."""
+        return self._lender is not None
+
+    @property
     def n_untold(self) -> int:
         """Messages of which the sender does not know yet that they are done."""
         return self._lender.untold() if self._lender is not None else 0

@@ -282,12 +282,8 @@ class Run:
             return self._remaining() <= 0 or not self.source.pending() or waited > LATE_ANSWERS
         if self.source.ended():
             return True
-        limit = self.options.no_data_timeout
-        if (
-            self.options.asapo_endpoint is None
-            and limit is not None
-            and time.monotonic() - self.intake.last_arrival > limit
-        ):
+        limit = None if self.intake.minds_silence else self.options.no_data_timeout
+        if limit is not None and time.monotonic() - self.intake.last_arrival > limit:
             log.info("nothing has come for %g s: ending (--no-data-timeout)", limit)
             return True
         return False

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gpuidx.flow.slots import Slots
-from gpuidx.model import Message
+from gpuidx.model import NO_BYTES, Message
 
 ALIGNMENT = 16
 """Bytes; of each part of a message in its slot."""
@@ -99,7 +99,7 @@ class Messages:
             self._start = parts_in(self._slots[task.series_slot], task.series_sizes)
         parts = parts_in(self._slots[task.holder], task.sizes)
         stream, serial = task.origin or ("", task.serial)
-        values = memoryview(b"")
+        values = NO_BYTES
         if task.origin and parts:
             values, *rest = parts
             parts = tuple(rest)

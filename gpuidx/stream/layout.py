@@ -22,7 +22,7 @@ FILENAME = "Image filename: "
 EVENT = "Event: "
 SERIAL = "Image serial number: "
 STREAM_NAME = "gpuidx/asapo_stream"
-"""Name of the line with the stream at ASAP::O that a frame came from; its serial number is that of the message."""
+"""Of the line with the stream at ASAP::O that a frame came from; its serial number is the message's."""
 
 AUDIT_LIMIT = 4090
 """Bytes before the geometry."""

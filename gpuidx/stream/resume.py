@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A stream that was begun by an earlier run: where its last whole chunk ends, and what is in it.
 
-For the main process, so it reads no more of a chunk than its first lines; CrystFEL's markers tell where it ends.
+For the main process, so it reads only the first lines of a chunk; CrystFEL's markers tell where it ends.
 """
 
 import mmap

@@ -86,9 +86,11 @@ def fetch(client: Client, stream: str, wanted: int, place: memoryview) -> tuple[
     """
     try:
         envelope = client.message(stream, wanted) if wanted else client.next(stream)
-    except NothingYet as end:
-        return steps.NOTHING, end.last
-    except Finished as end:
+    except (NothingYet, Finished) as end:
+        if wanted:
+            return steps.LOST, wanted, "", str(end)
+        if isinstance(end, NothingYet):
+            return steps.NOTHING, end.last
         return steps.FINISHED, end.last, end.successor
     sizes = (len(envelope.headers), envelope.size)
     begins = offsets(sizes)

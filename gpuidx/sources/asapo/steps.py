@@ -7,7 +7,7 @@ first, then it is done what *kind* says.  The answer is ``(number, left, outcome
 """
 
 FETCH, REFETCH, TELL, ASK_LEFT, ASK_STREAMS = "fetch", "refetch", "tell", "left", "streams"
-"""Kinds of steps: the next message into the slot, or that of this id; nothing more than *done*; what nobody has
+"""Kinds of steps: the next message into the slot; that with this id; nothing but *done*; what nobody has
 acknowledged; which streams."""
 
 NO_SLOT = -1
