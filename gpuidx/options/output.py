@@ -16,7 +16,7 @@ class OutputOptions:
     )
     resume: bool = option(
         False, group=BASIC,
-        help="go on with the stream of an earlier run: its whole chunks stay, their frames are not done again",
+        help="go on with the stream of an earlier run: whole chunks stay, their frames are not done again",
     )  # fmt: skip
     non_hits_in_stream: bool = option(True, group=OUTPUT, off=True, help="leave out frames that are no hits")
     copy_header: tuple[str, ...] = option(
