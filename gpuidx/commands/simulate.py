@@ -1,24 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``gpuidx simulate``: frames with known truth, into HDF5 files or over ZeroMQ."""
+"""``gpuidx simulate``: frames with known truth, into HDF5 files, over ZeroMQ or as an ASAP::O server."""
 
 import dataclasses
 import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.arguments import option, parse
 from gpuidx.cell import UnitCell, parse_cell, read_cell
+from gpuidx.commands.serving import stopped_by_signals
 from gpuidx.errors import InputFileError, OptionError, StreamError
 from gpuidx.geometry import Geometry, parse_geometry, read_geometry
+from gpuidx.simulation.asapo.feed import serve_asapo
+from gpuidx.simulation.asapo.frames import AsapoFrame, as_msgpack, as_seedee
+from gpuidx.simulation.asapo.settings import AsapoSettings, check_asapo_settings
 from gpuidx.simulation.detector import LYSOZYME, default_geometry
 from gpuidx.simulation.files import write_frames, write_mask
 from gpuidx.simulation.frames import SimulatedFrame, Simulator
@@ -27,12 +32,15 @@ from gpuidx.simulation.serve import ServeSettings, serve
 from gpuidx.simulation.settings import FRAMES, SERVING, WRITING, FrameSettings
 from gpuidx.simulation.truth import TruthFile
 
-DESCRIPTION = """Simulated still frames with known truth: written to HDF5 files (--output) or
-served as MsgPack over ZeroMQ (--serve).  Without -g and -p: a detector of four panels, and lysozyme."""
+DESCRIPTION = """Simulated still frames with known truth: written to HDF5 files (--output), or served as
+MsgPack over ZeroMQ (--serve) or by ASAP::O (--asapo).  Without -g and -p: a detector of four panels, and
+lysozyme."""
+
+Encoded = TypeVar("Encoded", EncodedFrame, AsapoFrame)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulateOptions(ServeSettings, FrameSettings):
+class SimulateOptions(AsapoSettings, ServeSettings, FrameSettings):
     """All options of the command."""
 
     geometry: Optional[str] = option(  # noqa: UP045
@@ -80,8 +88,10 @@ class SimulateOptions(ServeSettings, FrameSettings):
     )
 
     def __post_init__(self) -> None:
-        if (self.serve == "none") == (self.output is None):
-            raise OptionError("give either --output=PREFIX to write files or --serve=rep, router or pub")
+        if [self.output is not None, self.serve != "none", self.asapo].count(True) != 1:
+            raise OptionError(
+                "give either --output=PREFIX to write files, --serve=rep, router or pub, or --asapo"
+            )
         if self.frames < 0 or (self.frames == 0 and self.output is not None):
             raise OptionError(
                 f"--frames is {self.frames}; it must be at least 1, or 0 to serve until stopped"
@@ -91,6 +101,7 @@ class SimulateOptions(ServeSettings, FrameSettings):
         for name, least in (("rate", 0), ("distinct", 0), ("memory", 1), ("subscribers", 0), ("queue", 1)):
             if not getattr(self, name) >= least:
                 raise OptionError(f"--{name} is {getattr(self, name):g}; it must be at least {least}")
+        check_asapo_settings(self, self.frames, self.rate, self.image)
         if self.size < 64 or self.size % 2:
             raise OptionError(f"--size is {self.size}; it is an even number, at least 64")
 
@@ -111,6 +122,8 @@ def main(argv: Sequence[str]) -> int:
             write_mask(simulator.bad, Path(options.mask))
         if options.serve != "none":
             _serve(simulator, options)
+        elif options.asapo:
+            _serve_asapo(simulator, options)
         else:
             _write(simulator, options)
     except OSError as error:
@@ -153,7 +166,14 @@ def _orientations(options: SimulateOptions) -> list[NDArray[np.float64]] | None:
 def _truths(simulator: Simulator, n_frame: int, options: SimulateOptions) -> Generator[SimulatedFrame]:
     """The frames; their truth goes to its file, and progress to the terminal."""
     shown = time.monotonic()
-    described = {"options": dataclasses.asdict(options)}
+    # How frames are served says nothing of them, and has the token.
+    described = {
+        "options": {
+            field.name: getattr(options, field.name)
+            for field in dataclasses.fields(options)
+            if not field.name.startswith("asapo")
+        }
+    }
     with TruthFile(Path(options.truth), described) if options.truth else nullcontext() as file:
         for number in range(n_frame):
             frame = simulator.numbered(number)
@@ -190,22 +210,45 @@ def _serve(simulator: Simulator, options: SimulateOptions) -> None:
     print(f"{served.sent} frames sent{rate}{refused}", flush=True)
 
 
+def _serve_asapo(simulator: Simulator, options: SimulateOptions) -> None:
+    frames: Sequence[AsapoFrame]
+    if options.asapo_format == "seedee":
+        frames = _encoded(simulator, options, partial(as_seedee, geometry=simulator.geometry))
+    else:
+        frames = [as_msgpack(message) for message in _messages(simulator, options)]
+    asked = options.frames or "endless"
+
+    def ready(reading: str) -> None:
+        print(f"serving {asked} frames, {len(frames)} different, over ASAP::O; to read them:")
+        print(f"gpuidx {reading}", flush=True)
+
+    with stopped_by_signals() as stop:
+        lines = serve_asapo(frames, options.frames, options, options.rate, ready, stop)
+    print(*lines, sep="\n", flush=True)
+
+
 def _messages(simulator: Simulator, options: SimulateOptions) -> list[EncodedFrame]:
+    """Frames as MsgPack."""
+    encoder = partial(
+        encode,
+        geometry=simulator.geometry,
+        with_image=options.image,
+        least_photons=options.peak_photons,
+        bin_keys=options.bin_keys,
+    )
+    return _encoded(simulator, options, encoder)
+
+
+def _encoded(
+    simulator: Simulator, options: SimulateOptions, encoder: Callable[[SimulatedFrame], Encoded]
+) -> list[Encoded]:
     """All messages, made before the first is sent so that making them does not limit the rate."""
     most: Any = options.distinct or options.frames or 1000
-    messages: list[EncodedFrame] = []
+    messages: list[Encoded] = []
     size = 0
     with closing(_truths(simulator, min(most, options.frames or most), options)) as frames:
         for frame in frames:
-            messages.append(
-                encode(
-                    frame,
-                    simulator.geometry,
-                    with_image=options.image,
-                    least_photons=options.peak_photons,
-                    bin_keys=options.bin_keys,
-                )
-            )
+            messages.append(encoder(frame))
             size += len(messages[-1].data)
             if not options.distinct and size + len(messages[-1].data) > options.memory * 1e6:
                 break
