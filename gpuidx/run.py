@@ -32,7 +32,7 @@ from gpuidx.record import Answered, Record
 from gpuidx.route import Route
 from gpuidx.selection import decide
 from gpuidx.sources import open_source
-from gpuidx.sources.contract import Source
+from gpuidx.sources.contract import Lender, Source
 from gpuidx.start import (
     COMPILING,
     PREPARING,
@@ -76,6 +76,8 @@ def run(options: Options, argv: Sequence[str]) -> int:
     geometry = read_geometry(options.geometry)
     cell = read_cell(options.pdb) if options.pdb else None
     check_inputs(options, geometry, cell)
+    if isinstance(source, Lender):
+        source.check()
     choice = decide(options)
     announce(options, geometry, cell, choice)
     try:

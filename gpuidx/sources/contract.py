@@ -119,6 +119,16 @@ class Lender(Source, Protocol):
     It is lent slots instead of being asked to fill one, and told when a message is done.
     """
 
+    def check(self) -> None:
+        """See whether messages can be had at all, before anything is begun; takes up to 3 s.
+
+        Raises
+        ------
+        ServiceError
+            If not.
+        """
+        ...
+
     def attach(self, slots: Slots, message_bytes: int) -> None:
         """Say where messages go, and how many bytes of a slot are theirs; before `open`."""
         ...

@@ -191,6 +191,34 @@ class Client:
         found = self._ask("get_unacknowledged_messages", self.where.group, 0, 0, stream)
         return [int(number) for number in found]
 
+    def status(self, stream: str) -> dict[str, Any]:
+        """How far our group is in *stream*.
+
+        Returns
+        -------
+        status
+            ``size`` of the stream, ``last_acknowledged`` id (0: none) and the ``unacknowledged`` ones.
+
+        Raises
+        ------
+        DeniedError, TroubleError
+        """
+        try:
+            last = int(self._ask("get_last_acknowledged_message", self.where.group, stream))
+        except NothingYet:
+            last = 0
+        left = self.unacknowledged(stream)
+        return {"size": self.size(stream), "last_acknowledged": last, "unacknowledged": left}
+
+    def reset(self, stream: str, last: int) -> None:
+        """Have our group go on behind message *last*; 0 is the beginning.
+
+        Raises
+        ------
+        DeniedError, TroubleError
+        """
+        self._ask("set_lastread_marker", self.where.group, last, stream)
+
     def streams(self) -> list[dict[str, Any]]:
         """Each stream of the source: ``name``, ``lastId``, ``finished``, ``nextStream`` and times in ns.
 
@@ -209,6 +237,8 @@ class Client:
         except library.AsapoStreamFinishedError as error:
             after = str(getattr(error, "next_stream", "") or "")
             raise Finished(int(error.id_max), "" if after == NO_SUCCESSOR else after) from error
+        except library.AsapoNoDataError as error:
+            raise NothingYet(0) from error
         except library.AsapoEndOfStreamError as error:
             raise NothingYet(int(error.id_max)) from error
         except library.AsapoDataNotInCacheError as error:

@@ -26,6 +26,7 @@ from gpuidx.sources.asapo.ending import Ending
 from gpuidx.sources.asapo.messages import Key, Messages
 from gpuidx.sources.asapo.outage import Outage
 from gpuidx.sources.asapo.place import Where
+from gpuidx.sources.asapo.questions import SIZE, ask
 from gpuidx.sources.contract import Lender, Taken
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,16 @@ class Asapo(Lender):
         self._past.add(stream)
         self.stream = stream
         return Ending(self.where, stream, self._patience, self._waits, self.follow)
+
+    def check(self) -> None:
+        """See whether the service is there and lets us read.
+
+        Raises
+        ------
+        ServiceError
+            If not.
+        """
+        ask(self.where, self._token, SIZE, self.stream)
 
     def skip(self, frames: set[tuple[str, str]], messages: Seen) -> None:
         """Leave these messages out, but acknowledge them."""
