@@ -12,7 +12,7 @@ from gpuidx.errors import GpuidxError, OptionError
 DESCRIPTION = (
     "Real-time processing of serial crystallography data: frames come in over ZeroMQ or from files, "
     "peaks, crystals and reflections go out as a CrystFEL stream.  "
-    "Other commands: gpuidx simulate, gpuidx warmup, gpuidx devices, gpuidx geom."
+    "Other commands: gpuidx simulate, gpuidx warmup, gpuidx devices, gpuidx geom, gpuidx asapo."
 )
 
 
@@ -52,11 +52,18 @@ def _geom(argv: Sequence[str]) -> int:
     return geom(argv)
 
 
+def _asapo(argv: Sequence[str]) -> int:
+    from gpuidx.commands.asapo import main as asapo
+
+    return asapo(argv)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "simulate": _simulate,
     "warmup": _warmup,
     "devices": _devices,
     "geom": _geom,
+    "asapo": _asapo,
 }
 
 

@@ -48,3 +48,34 @@ def test_every_message_comes_to_the_stream_once_and_is_acknowledged(tmp_path, me
         assert f"gpuidx/asapo_stream = {STREAM}" in text
         for name in tmp_path.iterdir():
             assert TOKEN not in name.read_text(errors="replace"), name
+
+
+def test_runs_of_one_group_share_the_messages_and_the_next_run_goes_on(tmp_path, messages):
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder in folders:
+        folder.mkdir()
+        live.write_inputs(folder)
+    with StandIn(streams={STREAM: messages[:5]}, token=TOKEN) as server:
+        first = live.run(folders[0], *words(server, "--asapo-acks", "--max-frames=3"))
+        assert first.code == 0, first.log
+        assert len(first.chunks) == 3
+        server.put(STREAM, messages[5])
+        server.finish(STREAM)
+        second = live.run(folders[1], *words(server, "--asapo-acks"))
+        assert second.code == 0, second.log
+        assert ids(first.chunks + second.chunks) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_killed_run_goes_on_with_its_stream(tmp_path, messages):
+    live.write_inputs(tmp_path)
+    with StandIn(streams={STREAM: messages}, token=TOKEN) as server:
+        process = live.start(tmp_path, *words(server, "--asapo-acks", "-j2"))
+        server.store.wait_until(lambda: len(server.group(STREAM, "g1").acknowledged) >= 2, live.PATIENCE)
+        process.kill()
+        process.communicate()
+        with (tmp_path / "test.stream").open("ab") as file:
+            file.write(b"----- Begin chunk -----\nImage filename: half\n")
+        server.finish(STREAM)
+        done = live.run(tmp_path, *words(server, "--asapo-acks", "--resume"))
+        assert done.code == 0, done.log
+        assert ids(done.chunks) == list(range(1, len(messages) + 1))

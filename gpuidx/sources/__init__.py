@@ -2,7 +2,7 @@
 """Where messages come from; `open_source` chooses by the options."""
 
 from gpuidx.options import SourceOptions
-from gpuidx.options.token import read_token
+from gpuidx.options.token import Secret
 from gpuidx.sources.asapo import Asapo, Where
 from gpuidx.sources.contract import Lender, Source, Taken
 from gpuidx.sources.files import Files
@@ -22,7 +22,7 @@ def open_source(options: SourceOptions) -> Source:
     Raises
     ------
     OptionError
-        If an address is none that a socket could be attached to, or a key or token file is none.
+        If an address is none that a socket could be attached to, or a key file is none.
     """
     if options.asapo_endpoint is not None:
         return _asapo(options)
@@ -49,7 +49,7 @@ def _asapo(options: SourceOptions) -> Asapo:
     )
     return Asapo(
         where,
-        read_token(options.asapo_token, options.asapo_token_file),
+        options.asapo_token or Secret(""),
         options.asapo_stream or "",
         patience=PATIENCE if options.no_data_timeout is None else options.no_data_timeout,
         wait_for_stream=options.asapo_wait_for_stream,

@@ -10,7 +10,7 @@ from typing import Any
 
 from gpuidx.options.token import Secret
 from gpuidx.sources.asapo.place import Where
-from gpuidx.sources.asapo.questions import ABSENT, DENIED, RESET, SIZE, STATUS, STREAMS, TROUBLE
+from gpuidx.sources.asapo.questions import ABSENT, DENIED, READY, RESET, SIZE, STATUS, STREAMS, TROUBLE
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
@@ -39,4 +39,6 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(answer(json.load(sys.stdin))))
+    asked = json.load(sys.stdin)
+    print(READY, flush=True)
+    print(json.dumps(answer(asked)), flush=True)

@@ -9,13 +9,14 @@ exception of any kind.  Measured with asapo-consumer 25.3.0.
 import json
 import time
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import asapo_consumer as library
 
 from gpuidx.options.token import Secret
-from gpuidx.sources.asapo.place import Where
+from gpuidx.sources.asapo.place import NO_SUCCESSOR, Where
 
 STEP = "gpuidx"
 """What the service's own displays call this kind of reader."""
@@ -26,10 +27,11 @@ ATTEMPTS = 1000
 TRIES = 4
 """For a payload: after each pause in the data the first try fails, for the data server has hung up."""
 
+MOST_FAILURES = 5
+"""Times that a message is sent again whose data the service says it has not."""
+
 PAUSE = 0.1
 """s between tries."""
-
-NO_SUCCESSOR = "asapo_no_next"
 
 
 class NothingYet(Exception):  # noqa: N818  (what a stream says, not a fault)
@@ -96,6 +98,7 @@ class Client:
 
     def __init__(self, where: Where, token: Secret) -> None:
         self.where = where
+        self._failures: Counter[tuple[str, int]] = Counter()
         try:
             self._consumer = library.create_consumer(
                 where.endpoint, "auto", False, where.beamtime, where.source, token.reveal(), where.timeout,
@@ -142,24 +145,25 @@ class Client:
         Raises
         ------
         LostError
-            If they were thrown away.
+            If they were thrown away, or the data server cannot be reached and they are nowhere else.
         TroubleError
             If they cannot be had now.
         """
-        why = ""
+        failure: TroubleError | LostError | None = None
         for attempt in range(TRIES):
             if attempt:
                 time.sleep(PAUSE)
             try:
                 data = memoryview(self._ask("retrieve_data", dict(envelope.told))).cast("B")
-            except TroubleError as error:
-                why = str(error)
+            except (TroubleError, LostError) as error:  # the second also where a connection was lost
+                failure = error
                 continue
             if len(data) == envelope.size:
                 return data
-            why = f"{len(data)} bytes of {envelope.size}"
+            failure = TroubleError(f"{len(data)} bytes of {envelope.size}")
         server = envelope.told.get("source", "")
-        raise TroubleError(f"data of message {envelope.id} not available from {server}: {why}")
+        why = f"data of message {envelope.id} not available from {server}: {failure}"
+        raise LostError(why) if isinstance(failure, LostError) else TroubleError(why)
 
     def acknowledge(self, stream: str, number: int) -> bool:
         """Tell the service that a message is done; whether it knows now.
@@ -173,6 +177,11 @@ class Client:
         except TroubleError:
             return False
         return True
+
+    def failed_before(self, stream: str, number: int) -> bool:
+        """Whether the data of a message could not be had so often that they are gone for good; counts."""
+        self._failures[stream, number] += 1
+        return self._failures[stream, number] >= MOST_FAILURES
 
     def give_back(self, stream: str, number: int, delay: int) -> None:
         """Have a message sent again after *delay* ms; if this fails, after the usual time."""

@@ -3,6 +3,9 @@
 
 from dataclasses import dataclass
 
+NO_SUCCESSOR = "asapo_no_next"
+"""What stands for the next stream of one that has none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Where:

@@ -2,6 +2,7 @@
 """Questions about an ASAP::O service, each put to a process of its own (`gpuidx.sources.asapo.answer`)."""
 
 import json
+import select
 import subprocess
 import sys
 from dataclasses import asdict
@@ -17,8 +18,13 @@ SIZE, STREAMS, STATUS, RESET = "size", "streams", "status", "reset"
 ABSENT, DENIED, TROUBLE = "absent", "denied", "trouble"
 """Errors: no client library, a refusal, no sensible answer."""
 
-PATIENCE = 2.5
-"""s; a start with a wrong endpoint shall take no longer than 3."""
+READY = "ready"
+
+START = 60.0
+"""s in which the process must have loaded itself; a busy machine is not the service's fault."""
+
+PATIENCE = 2.0
+"""s for the answer; a start with a wrong endpoint shall take no longer than 3."""
 
 HOW_TO_INSTALL = (
     "the ASAP::O client library is not installed; pip install 'gpuidx[asapo]' does it "
@@ -49,18 +55,28 @@ def ask(
         "where": asdict(where), "token": token.reveal(), "what": what, "stream": stream, "value": value,
     }  # fmt: skip
     at = f"ASAP::O at {where.endpoint}"
+    with subprocess.Popen(
+        [sys.executable, "-m", "gpuidx.sources.asapo.answer"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(question).encode())
+        process.stdin.close()
+        answered = _line(process, START)
+        if answered:
+            answered = _line(process, patience)
+        if answered is None:
+            process.kill()
+            raise ServiceError(f"{at} does not answer within {patience:g} s; is the endpoint right?")
+        process.kill()
+        assert process.stderr is not None
+        trace = process.stderr.read().decode(errors="replace").strip().splitlines()
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "gpuidx.sources.asapo.answer"],
-            input=json.dumps(question), capture_output=True, text=True, timeout=patience, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise ServiceError(f"{at} does not answer within {patience:g} s; is the endpoint right?") from None
-    try:
-        answer: dict[str, Any] = json.loads(done.stdout)
+        answer: dict[str, Any] = json.loads(answered)
     except ValueError:
-        last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
-        raise ServiceError(f"{at}: the client library failed: {last}") from None
+        raise ServiceError(
+            f"{at}: the client library failed: {trace[-1] if trace else 'no answer'}"
+        ) from None
     error = answer.get("error")
     if error == ABSENT:
         raise ServiceError(f"--asapo-endpoint: {HOW_TO_INSTALL}")
@@ -72,3 +88,11 @@ def ask(
     if error:
         raise ServiceError(f"{at} cannot be used: {answer['text']}")
     return answer
+
+
+def _line(process: "subprocess.Popen[bytes]", patience: float) -> bytes | None:
+    """The next line that the process writes; empty at its end, None if nothing came in time."""
+    assert process.stdout is not None
+    if not select.select([process.stdout], [], [], patience)[0]:
+        return None
+    return process.stdout.readline()

@@ -99,12 +99,11 @@ def fetch(client: Client, stream: str, wanted: int, place: memoryview) -> tuple[
         return steps.TOO_LARGE, envelope.id, envelope.name, detail
     try:
         payload = client.payload(envelope)
-    except LostError as error:
-        return steps.LOST, envelope.id, envelope.name, str(error)
-    except TroubleError as error:
-        if client.where.acks and not wanted:
+    except (LostError, TroubleError) as error:
+        may_come = client.where.acks and not wanted
+        if may_come and not (isinstance(error, LostError) and client.failed_before(stream, envelope.id)):
             client.give_back(stream, envelope.id, SENT_AGAIN_AFTER)
-            raise
+            raise TroubleError(str(error)) from error
         return steps.LOST, envelope.id, envelope.name, str(error)
     place[: sizes[0]] = envelope.headers
     place[begins[1] : begins[2]] = payload
