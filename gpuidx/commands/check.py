@@ -57,6 +57,8 @@ class CheckOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.asapo_endpoint is not None:
+            raise OptionError("gpuidx check does not take frames from ASAP::O yet; give --zmq-input or -i")
         if self.frames < 1:
             raise OptionError(f"--frames is {self.frames}; it must be at least 1")
 
