@@ -59,7 +59,7 @@ class Pipeline:
         self.cell = cell
         self.acceptance = Acceptance(geometry, cell, options, options)
         self.integrator = Integrator(geometry, masks, options)
-        self.writer = ChunkWriter(geometry, options, options.fix_divergence)
+        self.writer = ChunkWriter(geometry, options, max(0.0, options.fix_divergence))
 
     def process(self, message: Message, place: memoryview) -> tuple[Result, int, int]:
         """Do everything for one message; the text of its chunk goes to *place*.

@@ -42,39 +42,6 @@ def open_file(filename: str) -> Any:
         raise Rejected("file cannot be read", f"{filename}: {why}") from error
 
 
-def frame_counts(filename: str, geometry: Geometry) -> list[int]:
-    """How many frames a file holds along each ``%`` of the data's dimensions; empty if there is none.
-
-    Raises
-    ------
-    Rejected
-        If the file cannot be read, or the paths have ``%`` too.
-    """
-    array = geometry.arrays[0]
-    if "%" in array.data:
-        raise Rejected(
-            "file cannot be read",
-            f"{filename}: the frames of '{array.data}' cannot be listed; give each with its event",
-        )
-    if "%" not in array.dims:
-        return []
-    with open_file(filename) as file:
-        try:
-            shape = Opened(filename, file.get, InFile()).dataset(array.data).shape
-        except Rejected as missing:
-            raise Rejected("file cannot be read", missing.detail) from missing
-        except Exception as error:
-            raise Rejected("file cannot be read", f"{filename}: {one_line(error)}") from error
-    if len(shape) != len(array.dims):
-        raise Rejected(
-            "file cannot be read", f"{filename}: '{array.data}' has shape {shape}; {wants(array.dims)}"
-        )
-    counts = [extent for extent, dim in zip(shape, array.dims, strict=True) if dim == "%"]
-    if 0 in counts:
-        raise Rejected("file cannot be read", f"{filename}: '{array.data}' has shape {shape}, so no frame")
-    return counts
-
-
 class Hdf5Files:
     """Reads the frames of files; keeps the last files open.
 
@@ -115,6 +82,8 @@ class Hdf5Files:
         """
         parts, index = parse_event(message.event)
         for array in self.geometry.arrays:
+            if array.data.count("%") < len(parts):
+                raise Rejected("bad event", f"the event has too many parts for the % in '{array.data}'")
             if array.dims.count("%") != len(index):
                 raise Rejected(
                     "bad event",
