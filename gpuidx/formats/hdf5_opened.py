@@ -30,7 +30,7 @@ def parse_event(event: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     except ValueError:
         numbers = (-1,)
     if (event and not slashes) or any(number < 0 for number in numbers):
-        raise Rejected("bad event", f"'{event}' is not understood; expected for instance //3 or entry//3")
+        raise Rejected("bad event", f"{event!r:.80} is not understood; expected for instance //3 or entry//3")
     return tuple(word for word in paths.split("/") if word), numbers
 
 

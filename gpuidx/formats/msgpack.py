@@ -135,7 +135,7 @@ class Fields:
         """Like `find`; a missing value is a reason to reject the frame."""
         found = self.find(name)
         if found is None:
-            keys = ", ".join(repr(key) for key in list(self._values)[:12])
+            keys = ", ".join(f"{key!r:.40}" for key in list(self._values)[:12])
             raise Rejected("missing key", f"'{name}' is not in {self.name}, which has {keys or 'nothing'}")
         return found
 
