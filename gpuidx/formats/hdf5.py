@@ -13,6 +13,7 @@ import h5py
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.frame import Buffers
+from gpuidx.formats.hdf5_datasets import entry
 from gpuidx.formats.hdf5_frame import FrameReader
 from gpuidx.formats.hdf5_opened import Opened, one_line, parse_event, wants
 from gpuidx.formats.hdf5_places import InFile
@@ -60,7 +61,8 @@ def frame_counts(filename: str, geometry: Geometry) -> list[int]:
         return []
     with open_file(filename) as file:
         try:
-            shape = Opened(filename, file.get, InFile()).dataset(array.data).shape
+            opened = Opened(filename, lambda path: entry(file.get(path)), InFile())
+            shape = opened.dataset(array.data).shape or ()
         except Rejected as missing:
             raise Rejected("file cannot be read", missing.detail) from missing
         except Exception as error:
@@ -121,9 +123,10 @@ class Hdf5Files:
                     f"the event has {len(index)} indices for '{array.data}'; {wants(array.dims)}",
                 )
         filename = message.filename
+        file = self._file(filename)
         opened = Opened(
             name=filename,
-            find=self._file(filename).get,
+            find=lambda path: entry(file.get(path)),
             place=InFile(),
             parts=parts,
             index=index,

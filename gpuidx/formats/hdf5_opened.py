@@ -8,11 +8,9 @@ along each dimension that the geometry calls ``%``.
 import os
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import h5py
 
 from gpuidx.errors import Rejected
+from gpuidx.formats.hdf5_datasets import DataSet
 from gpuidx.formats.hdf5_places import Place
 
 
@@ -71,7 +69,7 @@ class Opened:
     name
         Of the file, for texts.
     find
-        The data set or group at a path, None if there is none.
+        The data set at a path, or `GROUP`; None if there is neither.
     place
         Where the values lie.
     parts, index
@@ -85,7 +83,7 @@ class Opened:
     """
 
     name: str
-    find: Callable[[str], Any]
+    find: Callable[[str], DataSet | str | None]
     place: Place
     parts: tuple[str, ...] = ()
     index: tuple[int, ...] = ()
@@ -93,11 +91,11 @@ class Opened:
     n_frame: int = 1
     masks_key: Hashable = None
 
-    def entry(self, path: str) -> Any:
+    def entry(self, path: str) -> DataSet | str | None:
         """What is at a path, in which the ``%`` are filled; None if nothing is."""
         return self.find(fill_path(path, self.parts))
 
-    def dataset(self, path: str) -> Any:
+    def dataset(self, path: str) -> DataSet:
         """A data set by its path.
 
         Raises
@@ -106,8 +104,8 @@ class Opened:
             If there is none.
         """
         found = self.entry(path)
-        if not isinstance(found, h5py.Dataset):
-            what = "is not there" if found is None else "is a group"
+        if not isinstance(found, DataSet):
+            what = f"is {found or 'not there'}"
             raise Rejected("missing key", f"'{fill_path(path, self.parts)}' {what} in {self.name}")
         return found
 

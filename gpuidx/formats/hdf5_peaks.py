@@ -4,11 +4,11 @@
 from collections import Counter
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
+from gpuidx.formats.hdf5_datasets import GROUP
 from gpuidx.formats.hdf5_opened import Opened
 from gpuidx.formats.hdf5_stored import Stored
 from gpuidx.formats.peaks import MOST_PEAKS, PeakReader
@@ -63,20 +63,20 @@ class Hdf5Peaks:
         """Frames for which there are lists; None for a table, which does not tell."""
         if not self._is_cxi(opened):
             return None
-        counts = opened.dataset(f"{self.path}/{COUNT}")
-        return None if counts.ndim != 1 else int(counts.shape[0])
+        shape = opened.dataset(f"{self.path}/{COUNT}").shape
+        return shape[0] if shape is not None and len(shape) == 1 else None
 
     def _is_cxi(self, opened: Opened) -> bool:
         if self.path is None:
             raise Rejected("bad peak list", "the geometry has no peak_list")
         if self.kind != "auto":
             return self.kind == "cxi"
-        return isinstance(opened.entry(self.path), h5py.Group)
+        return opened.entry(self.path) == GROUP
 
     def _cxi(self, opened: Opened) -> list[NDArray[np.float64]]:
         line = opened.index[0] if opened.index else 0
         counts = self._numbers(opened, f"{self.path}/{COUNT}", 1, line)
-        if not opened.index and len(counts) > 1:
+        if not opened.index and (counts.size or 0) > 1:
             raise Rejected(
                 "bad peak list", f"'{counts.name}' has shape {counts.shape}, but there is one frame"
             )
@@ -116,7 +116,7 @@ class Hdf5Peaks:
                 f"'{data.name}' has type {data.dtype} and shape {data.shape}; "
                 f"expected numbers in {ndim} dimension{'s' if ndim > 1 else ''}",
             )
-        if line and line >= len(data):
+        if line and line >= (data.shape or (0,))[0]:
             raise Rejected("bad peak list", f"'{data.name}' has shape {data.shape}; there is no frame {line}")
         return data
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Loops over the bytes of images that go from one element to the next, compiled.
 
-They are given bytes as a read-only array and never look beyond its end; what is wrong is said by their callers.
+They are given bytes as a read-only array and never look beyond its end; what is wrong is said by callers.
 """
 
 import numpy as np
@@ -49,7 +49,7 @@ def end_of_blocks(data: NDArray[np.uint8], offset: int, count: int, least: int) 
             return n_block, offset
         length = 0
         for i in range(LENGTH_BYTES):
-            length = length << 8 | np.int64(data[offset + i])
+            length = length << 8 | int(data[offset + i])
         if length < least:
             return n_block, offset
         offset += LENGTH_BYTES + length
@@ -59,15 +59,15 @@ def end_of_blocks(data: NDArray[np.uint8], offset: int, count: int, least: int) 
 @jit
 def two_bytes(data: NDArray[np.uint8], at: int) -> int:
     """A signed little-endian integer."""
-    bits = np.int64(data[at]) | np.int64(data[at + 1]) << 8
+    bits = int(data[at]) | int(data[at + 1]) << 8
     return bits - ((bits & 0x8000) << 1)
 
 
 @jit
 def four_bytes(data: NDArray[np.uint8], at: int) -> int:
     """A signed little-endian integer."""
-    low = np.int64(data[at]) | np.int64(data[at + 1]) << 8
-    bits = low | np.int64(data[at + 2]) << 16 | np.int64(data[at + 3]) << 24
+    low = int(data[at]) | int(data[at + 1]) << 8
+    bits = low | int(data[at + 2]) << 16 | int(data[at + 3]) << 24
     return bits - ((bits & 0x80000000) << 1)
 
 
@@ -88,12 +88,12 @@ def sum_differences(data: NDArray[np.uint8], pixels: NDArray[np.int32]) -> tuple
     n_byte
         Of the data that they took.
     """
-    offset, end, value = 0, len(data), np.int64(0)
+    offset, end, value = 0, len(data), 0
     for n_pixel in range(len(pixels)):
         begin, size = offset, 1
         if begin + size > end:
             return n_pixel, offset
-        difference = np.int64(np.int8(data[begin]))
+        difference = int(np.int8(data[begin]))
         if difference == ESCAPE_1:
             begin, size = begin + size, 2
             if begin + size > end:
