@@ -62,6 +62,8 @@ class Intake:
         Slots that messages leave free, so that frames of messages with several always find one.
     cell
         Gives the target cell that goes with tasks.
+    max_frames
+        That are received; None for no limit.
 
     Attributes
     ----------
@@ -78,10 +80,12 @@ class Intake:
         message_bytes: int,
         reserve: int = 0,
         cell: Callable[[], tuple[Any, ...] | None] = lambda: None,
+        max_frames: int | None = None,
     ) -> None:
         self.source, self.slots, self.record, self.reserve = source, slots, record, reserve
         self.last_arrival = time.monotonic()
         self._give, self._message_bytes, self._cell = give, message_bytes, cell
+        self._max_frames = max_frames
         self._users: Counter[int] = Counter()
         self._several: deque[Several] = deque()
         self._series: tuple[int, int, tuple[int, ...]] = (0, 0, ())
@@ -91,11 +95,18 @@ class Intake:
         """Slots that messages may still take."""
         return max(0, self.slots.n_free - self.reserve)
 
-    def receive(self, most: int) -> None:
-        """Take what is there, *most* messages at the most."""
+    @property
+    def remaining(self) -> int:
+        """Frames that may still be received; without a limit as many as there are slots."""
+        if self._max_frames is None:
+            return self.slots.count
+        return max(0, self._max_frames - self.record.accounts.received)
+
+    def receive(self) -> None:
+        """Take what is there."""
         accounts = self.record.accounts
-        for _ in range(min(MOST_A_TURN, most)):
-            if not self.source.ready():
+        for _ in range(MOST_A_TURN):
+            if not (self.remaining and self.source.ready()):
                 return
             slot = self.slots.take() if self.n_free else None
             if slot is None:
@@ -154,19 +165,26 @@ class Intake:
         self.expand()
 
     def expand(self) -> None:
-        """Give tasks for further frames of messages with several, as far as there are slots."""
-        while self._several and (slot := self.slots.take()) is not None:
+        """Give tasks for further frames of messages with several, as far as there are slots.
+
+        Frames beyond the limit are left alone, as messages are that were not received.
+        """
+        while self._several:
             message = self._several[0]
             number = message.n_given
+            if number == message.count or (number and not self.remaining):
+                self._several.popleft()
+                self.ended(message.task)
+                continue
+            slot = self.slots.take()
+            if slot is None:
+                return
             serial = message.task.serial if number == 0 else self.record.accounts.receive()
             event = f"//{serial}"
             self._begin(
                 message.task._replace(serial=serial, slot=slot, event=event, number=number), message.arrival
             )
             message.n_given += 1
-            if message.n_given == message.count:
-                self._several.popleft()
-                self.ended(message.task)
 
     def ended(self, task: Task) -> None:
         """Give the slots back that were this frame's, and nobody else's."""

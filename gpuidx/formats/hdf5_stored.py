@@ -148,6 +148,17 @@ class Stored:
         self.into(data, chosen, found)
         return found
 
+    def raw(self, data: DataSet, chosen: Chosen) -> memoryview | None:
+        """Bytes in a message that hold a part, as they are stored; None if they are not in one piece."""
+        if self.place.trusted:
+            return None
+        raw = self.place.contiguous(data, math.prod(data.shape or ()) * data.dtype.itemsize)
+        pieces = _pieces(data, chosen) if raw is None else None
+        if pieces is not None and len(pieces) == 1:
+            found = self.place.chunk(data, pieces[0].corner)
+            raw = found[1] if found is not None and found[0] == 0 else None
+        return raw
+
     def text(self, data: DataSet, index: tuple[int, ...]) -> Any:
         """One text of variable length; of a message only if it lies there in one piece.
 
