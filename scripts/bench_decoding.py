@@ -4,7 +4,6 @@
 import io
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +13,8 @@ from bench_common import FILE_GEOMETRY, PEAK_OPTIONS, SIZE, load
 from dectris.compression import decompress
 
 from gpuidx.arguments import parse
-from gpuidx.formats.frame import Buffers
 from gpuidx.formats.hdf5_messages import Hdf5Messages
-from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.setting import Setting
 from gpuidx.geometry import parse_geometry
 from gpuidx.model import Message
 from gpuidx.options import Options
@@ -35,9 +33,7 @@ def decoding(n_round: int) -> None:
     geometry = parse_geometry(FILE_GEOMETRY, "bench.geom")
     words = ["-g", "bench.geom", "-o", "bench.stream", "-i", "bench.lst", "--indexing=none", *PEAK_OPTIONS]
     options = parse(Options, words, "bench", "")
-    notes: Counter[str] = Counter()
-    headers = HeaderLookup(geometry, (), notes, options)
-    decoder = Hdf5Messages(geometry, options, headers, None, Buffers(geometry.arrays), notes)
+    decoder = Hdf5Messages(Setting.of(geometry, options))
     image = np.random.default_rng(3).poisson(3, (1, SIZE, SIZE)).astype(np.uint32)
     for compression, goal in (("bslz4", f"at most {GOAL}"), ("lz4", ""), ("bszstd", "")):
         data = encode(image, HEADERS, data="/entry/data", compression=compression)

@@ -5,23 +5,20 @@ A file that comes in a message is another matter: `hdf5_messages`.  What is in a
 """
 
 import os
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from contextlib import suppress
 from typing import Any
 
 import h5py
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.frame import Buffers
-from gpuidx.formats.hdf5_datasets import entry
+from gpuidx.formats.hdf5_datasets import finder
 from gpuidx.formats.hdf5_frame import FrameReader
 from gpuidx.formats.hdf5_opened import Opened, one_line, parse_event, wants
 from gpuidx.formats.hdf5_places import InFile
-from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.setting import Setting
 from gpuidx.geometry import Geometry
-from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message
-from gpuidx.options import Options
 
 OPEN_FILES = 2
 """Files that a worker keeps open: opening one costs as much as reading a small frame."""
@@ -61,7 +58,7 @@ def frame_counts(filename: str, geometry: Geometry) -> list[int]:
         return []
     with open_file(filename) as file:
         try:
-            opened = Opened(filename, lambda path: entry(file.get(path)), InFile())
+            opened = Opened(filename, finder(file), InFile())
             shape = opened.dataset(array.data).shape or ()
         except Rejected as missing:
             raise Rejected("file cannot be read", missing.detail) from missing
@@ -82,29 +79,13 @@ class Hdf5Files:
 
     Parameters
     ----------
-    geometry, options
+    setting
         Of the run.
-    headers
-        Looks up header values.
-    masks
-        Tells pixels that are bad in single frames.
-    buffers
-        Slabs to read into.
-    notes
-        Counts dropped peaks.
     """
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        options: Options,
-        headers: HeaderLookup,
-        masks: Masks | None,
-        buffers: Buffers,
-        notes: Counter[str],
-    ) -> None:
-        self.geometry = geometry
-        self._reader = FrameReader(geometry, options, headers, masks, buffers, notes)
+    def __init__(self, setting: Setting) -> None:
+        self.geometry = setting.geometry
+        self._reader = FrameReader(setting)
         self._open: OrderedDict[str, Any] = OrderedDict()
 
     def decode(self, message: Message) -> Frame:
@@ -126,7 +107,7 @@ class Hdf5Files:
         file = self._file(filename)
         opened = Opened(
             name=filename,
-            find=lambda path: entry(file.get(path)),
+            find=finder(file),
             place=InFile(),
             parts=parts,
             index=index,

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What HDF5 says of a data set, asked for when it is needed, and once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import h5py
 import numpy as np
-
-GROUP = "a group"
-"""In place of a data set where a group is."""
 
 Filters: TypeAlias = tuple[tuple[int, tuple[int, ...]], ...]
 """Number and parameters of each filter, in the order in which they were applied."""
@@ -153,8 +150,37 @@ class DataSet:
         return Heap(plist.get_userblock(), tuple(plist.get_sizes()))
 
 
-def entry(found: Any) -> DataSet | str | None:
-    """What h5py found at a path: a data set, `GROUP`, or None."""
+class Group:
+    """A group of an open file, or of one that has the same structure; goes over the names in it.
+
+    Parameters
+    ----------
+    data
+        `h5py.Group`; None if there is no open file.
+    """
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def __iter__(self) -> Iterator[str]:
+        if self._data is None:
+            raise NotKnownError
+        return iter(self._data)
+
+
+Entry: TypeAlias = DataSet | Group | None
+"""What is at a path."""
+
+
+def entry(found: Any) -> Entry:
+    """What h5py found at a path."""
     if isinstance(found, h5py.Dataset):
         return DataSet(found)
-    return GROUP if isinstance(found, h5py.Group) else None
+    return Group(found) if isinstance(found, h5py.Group) else None
+
+
+def finder(file: Any) -> Callable[[str], Entry]:
+    """Gives what is at a path of an `h5py.File`."""
+    return lambda path: entry(file.get(path))

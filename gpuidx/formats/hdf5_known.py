@@ -20,12 +20,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from gpuidx.formats.hdf5_datasets import DataSet, Stretch
+from gpuidx.formats.hdf5_datasets import DataSet, Entry, Group, Stretch
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 MOST_BYTES = 1 << 16
 """Of a structure; a file that needs more of them is left to HDF5."""
+
+GROUP = "a group"
 
 Facts = dict[str, dict[Any, Any] | str | None]
 """By path: those of data sets, `GROUP`, or None."""
@@ -180,9 +182,7 @@ def _addresses(data: bytes, other: bytes, moved: Displacement) -> list[int] | No
     return found
 
 
-def structure_of(
-    message: memoryview, reads: Iterable[Span], found: Mapping[str, DataSet | str | None]
-) -> Structure | None:
+def structure_of(message: memoryview, reads: Iterable[Span], found: Mapping[str, Entry]) -> Structure | None:
     """The structure of a message; None if others cannot be compared with it.
 
     Parameters
@@ -219,8 +219,16 @@ def structure_of(
     return Structure(kept, facts, tuple(sized))
 
 
-def _facts(found: Mapping[str, DataSet | str | None]) -> Facts:
-    return {path: dict(one.facts) if isinstance(one, DataSet) else one for path, one in found.items()}
+def _facts(found: Mapping[str, Entry]) -> Facts:
+    return {
+        path: dict(one.facts) if isinstance(one, DataSet) else GROUP if isinstance(one, Group) else None
+        for path, one in found.items()
+    }
+
+
+def _entry(known: dict[Any, Any] | str | None) -> Entry:
+    """The contrary of `_facts`."""
+    return DataSet(None, known) if isinstance(known, dict) else None if known is None else Group(None)
 
 
 def _values(known: dict[Any, Any] | str | None) -> list[Span]:
@@ -272,18 +280,14 @@ class Known:
         self._structure: Structure | None = None
         self._candidate: Structure | None = None
 
-    def find(self, message: memoryview) -> dict[str, DataSet | str | None] | None:
+    def find(self, message: memoryview) -> dict[str, Entry] | None:
         """What is in a message, by path; None if its structure is not known."""
         facts = self._structure.facts_of(message) if self._structure is not None else None
         if facts is None:
             return None
-        return {
-            path: DataSet(None, known) if isinstance(known, dict) else known for path, known in facts.items()
-        }
+        return {path: _entry(known) for path, known in facts.items()}
 
-    def learn(
-        self, message: memoryview, reads: Iterable[Span], found: Mapping[str, DataSet | str | None]
-    ) -> None:
+    def learn(self, message: memoryview, reads: Iterable[Span], found: Mapping[str, Entry]) -> None:
         """Take note of what HDF5 said of a message; parameters as those of `structure_of`."""
         better = self._candidate.adapted(message) if self._candidate is not None else None
         if better is not None and better.facts_of(message) == _facts(found):

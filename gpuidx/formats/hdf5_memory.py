@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.hdf5_datasets import DataSet, NotKnownError, entry
+from gpuidx.formats.hdf5_datasets import Entry, NotKnownError, entry
 from gpuidx.formats.hdf5_known import SIGNATURE
 from gpuidx.formats.hdf5_opened import Opened, one_line
 from gpuidx.formats.hdf5_places import InMessage
@@ -72,10 +72,10 @@ NAME = "the message"
 """What the file is called in texts."""
 
 
-def of_known(data: memoryview, known: dict[str, DataSet | str | None]) -> Opened:
+def of_known(data: memoryview, known: dict[str, Entry]) -> Opened:
     """A message of which it is known where everything lies."""
 
-    def find(path: str) -> DataSet | str | None:
+    def find(path: str) -> Entry:
         if path not in known:
             raise NotKnownError
         return known[path]
@@ -132,14 +132,14 @@ class Contents:
     def __init__(self, file: Any, reads: list[tuple[int, int]]) -> None:
         self._file, self._links, self.reads = file, file.links, reads
         self._hard: set[str] = set()
-        self.found: dict[str, DataSet | str | None] = {}
+        self.found: dict[str, Entry] = {}
 
     def forget(self) -> None:
         """Let go of all that is open."""
         self.found.clear()
 
-    def find(self, path: str) -> DataSet | str | None:
-        """The data set at a path, or `GROUP`; None if there is neither.
+    def find(self, path: str) -> Entry:
+        """The data set at a path, or the group; None if there is neither.
 
         Raises
         ------

@@ -6,7 +6,6 @@ refused, sizes are checked before anything is read, and pixels are decompressed 
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -14,17 +13,13 @@ from typing import TypeVar
 import numpy as np
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.frame import Buffers
 from gpuidx.formats.hdf5_datasets import NotKnownError
 from gpuidx.formats.hdf5_frame import Found, FrameReader
 from gpuidx.formats.hdf5_known import Known
 from gpuidx.formats.hdf5_memory import begins, of_known, open_message
 from gpuidx.formats.hdf5_opened import Opened, wants
-from gpuidx.formats.lookup import HeaderLookup
-from gpuidx.geometry import Geometry
-from gpuidx.geometry.masks import Masks
+from gpuidx.formats.setting import Setting
 from gpuidx.model import Frame, Message
-from gpuidx.options import Options
 
 __all__ = ["Hdf5Messages", "begins"]
 
@@ -39,29 +34,13 @@ class Hdf5Messages:
 
     Parameters
     ----------
-    geometry, options
+    setting
         Of the run.
-    headers
-        Looks up header values.
-    masks
-        Tells pixels that are bad in single frames.
-    buffers
-        Slabs to copy pixels to where they cannot stay in the message.
-    notes
-        Counts dropped peaks.
     """
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        options: Options,
-        headers: HeaderLookup,
-        masks: Masks | None,
-        buffers: Buffers,
-        notes: Counter[str],
-    ) -> None:
-        self.geometry = geometry
-        self._reader = FrameReader(geometry, options, headers, masks, buffers, notes)
+    def __init__(self, setting: Setting) -> None:
+        self.geometry = setting.geometry
+        self._reader = FrameReader(setting)
         self._known = Known()
 
     def frame_count(self, message: Message) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.hdf5_datasets import DataSet
+from gpuidx.formats.hdf5_datasets import DataSet, Entry
 from gpuidx.formats.hdf5_places import Place
 
 
@@ -69,7 +69,7 @@ class Opened:
     name
         Of the file, for texts.
     find
-        The data set at a path, or `GROUP`; None if there is neither.
+        The data set at a path, or the group; None if there is neither.
     place
         Where the values lie.
     parts, index
@@ -83,7 +83,7 @@ class Opened:
     """
 
     name: str
-    find: Callable[[str], DataSet | str | None]
+    find: Callable[[str], Entry]
     place: Place
     parts: tuple[str, ...] = ()
     index: tuple[int, ...] = ()
@@ -91,7 +91,7 @@ class Opened:
     n_frame: int = 1
     masks_key: Hashable = None
 
-    def entry(self, path: str) -> DataSet | str | None:
+    def entry(self, path: str) -> Entry:
         """What is at a path, in which the ``%`` are filled; None if nothing is."""
         return self.find(fill_path(path, self.parts))
 
@@ -105,7 +105,7 @@ class Opened:
         """
         found = self.entry(path)
         if not isinstance(found, DataSet):
-            what = f"is {found or 'not there'}"
+            what = "is not there" if found is None else "is a group"
             raise Rejected("missing key", f"'{fill_path(path, self.parts)}' {what} in {self.name}")
         return found
 

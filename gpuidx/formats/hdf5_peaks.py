@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Peak lists in HDF5 files, for ``--peaks=hdf5`` and ``--peaks=cxi``, from files and from messages."""
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.hdf5_datasets import GROUP
+from gpuidx.formats.hdf5_datasets import Group
 from gpuidx.formats.hdf5_opened import Opened
 from gpuidx.formats.hdf5_stored import Stored
 from gpuidx.formats.peaks import MOST_PEAKS, PeakReader
-from gpuidx.geometry import Geometry
+from gpuidx.formats.setting import Setting
 from gpuidx.model import PeakList
-from gpuidx.options import Options
 
 METHODS = ("hdf5", "cxi")
 """Values of ``--peaks`` that mean lists in HDF5 files; the layout is found out, as by CrystFEL 0.12."""
@@ -33,18 +31,17 @@ class Hdf5Peaks:
 
     Parameters
     ----------
-    geometry, options
-        Of the run.
-    notes
-        Counts dropped peaks.
+    setting
+        Of the run; its notes count dropped peaks.
     stored
         Reads data sets.
     """
 
-    def __init__(self, geometry: Geometry, options: Options, notes: Counter[str], stored: Stored) -> None:
+    def __init__(self, setting: Setting, stored: Stored) -> None:
+        geometry, options = setting.geometry, setting.options
         self.path, self.kind, self._stored = geometry.peak_list, geometry.peak_list_type, stored
         self._measured_anew = options.revalidate
-        self._reader = PeakReader(geometry, options.half_pixel_shift, notes)
+        self._reader = PeakReader(geometry, options.half_pixel_shift, setting.notes)
 
     def read(self, opened: Opened) -> PeakList:
         """The peaks of a frame.
@@ -71,7 +68,7 @@ class Hdf5Peaks:
             raise Rejected("bad peak list", "the geometry has no peak_list")
         if self.kind != "auto":
             return self.kind == "cxi"
-        return opened.entry(self.path) == GROUP
+        return isinstance(opened.entry(self.path), Group)
 
     def _cxi(self, opened: Opened) -> list[NDArray[np.float64]]:
         line = opened.index[0] if opened.index else 0

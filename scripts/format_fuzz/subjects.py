@@ -4,7 +4,6 @@
 To add a format, write a function that gives a `Subject` and name it in `SUBJECTS`.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -18,15 +17,14 @@ from gpuidx.formats.cbf import CbfDecoder
 from gpuidx.formats.chunks import COMPRESSIONS, unpack
 from gpuidx.formats.dectris_v1 import DectrisV1Decoder
 from gpuidx.formats.dectris_v2 import DectrisV2Decoder
-from gpuidx.formats.frame import Buffers
 from gpuidx.formats.hdf5_messages import Hdf5Messages
 from gpuidx.formats.jungfraujoch import JungfraujochDecoder
 from gpuidx.formats.lclstreamer import LclstreamerDecoder
-from gpuidx.formats.lookup import HeaderLookup
 from gpuidx.formats.messages import MsgPackDecoder
 from gpuidx.formats.one_image import OneImage
 from gpuidx.formats.seedee import SeedeeDecoder
-from gpuidx.geometry import Geometry, parse_geometry
+from gpuidx.formats.setting import Setting
+from gpuidx.geometry import parse_geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message
 from gpuidx.options import Options
@@ -97,7 +95,7 @@ class Subject:
 
 
 def decoder_of(
-    kind: Callable[..., Decodes],
+    kind: Callable[[Setting], Decodes],
     wavelength: str = "Wavelength A",
     clen: str = "Detector_distance m",
     **options: Any,
@@ -106,9 +104,7 @@ def decoder_of(
     geometry = parse_geometry(GEOMETRY.format(wavelength=wavelength, clen=clen), "fuzz.geom")
     given: dict[str, Any] = {"peaks": "peakfinder8", "zmq_input": ("tcp://h:1",), "zmq_subscribe": ("",)}
     run = Options(geometry="fuzz.geom", output="fuzz.stream", indexing="none", **(given | options))
-    notes = Counter[str]()
-    headers = HeaderLookup(geometry, run.copy_header, notes, run)
-    return kind(geometry, run, headers, Masks(geometry), Buffers(geometry.arrays), notes)
+    return kind(Setting.of(geometry, run, Masks(geometry)))
 
 
 def seedee() -> Subject:
@@ -137,16 +133,8 @@ def cbf() -> Subject:
 class Chunks:
     """Decodes nothing but compressed pixels: a byte for their compression, and a chunk."""
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        options: Options,
-        headers: HeaderLookup,
-        masks: Masks | None,
-        buffers: Buffers,
-        notes: Counter[str],
-    ) -> None:
-        self._frames = OneImage(geometry, options, headers, masks, buffers)
+    def __init__(self, setting: Setting) -> None:
+        self._frames = OneImage(setting)
 
     def decode(self, message: Message) -> Frame:
         """The frame, with the geometry's own header values."""
@@ -234,8 +222,8 @@ def lclstreamer() -> Subject:
 class LastFrame:
     """Decodes the last frame of an HDF5 message, once it has said how many there are."""
 
-    def __init__(self, *made_from: Any) -> None:
-        self._messages = Hdf5Messages(*made_from)
+    def __init__(self, setting: Setting) -> None:
+        self._messages = Hdf5Messages(setting)
 
     def decode(self, message: Message) -> Frame:
         """As `Hdf5Messages.decode`."""
