@@ -12,23 +12,38 @@ from gpuidx.errors import GpuidxError, OptionError
 DESCRIPTION = (
     "Real-time processing of serial crystallography data: frames come in over ZeroMQ or from files, "
     "peaks, crystals and reflections go out as a CrystFEL stream.  "
-    "Other commands: gpuidx simulate, gpuidx warmup, gpuidx devices, gpuidx geom."
+    "Other commands: gpuidx simulate, gpuidx record, gpuidx replay, gpuidx warmup, "
+    "gpuidx devices, gpuidx geom."
 )
+
+VERSION = f"gpuidx {__version__}\nLicence: GPL-3.0-or-later, without any warranty."
 
 
 def _run(argv: Sequence[str]) -> int:
     from gpuidx.arguments import parse
-    from gpuidx.options import Options, explain_unknown
+    from gpuidx.options import OWN, Options
     from gpuidx.run import run
 
-    explain_unknown(argv)
-    return run(parse(Options, argv, "gpuidx", DESCRIPTION), ["gpuidx", *argv])
+    options = parse(Options, argv, "gpuidx", DESCRIPTION, version=VERSION, own=OWN)
+    return run(options, ["gpuidx", *argv])
 
 
 def _simulate(argv: Sequence[str]) -> int:
     from gpuidx.commands.simulate import main as simulate
 
     return simulate(argv)
+
+
+def _record(argv: Sequence[str]) -> int:
+    from gpuidx.commands.record import main as record
+
+    return record(argv)
+
+
+def _replay(argv: Sequence[str]) -> int:
+    from gpuidx.commands.replay import main as replay
+
+    return replay(argv)
 
 
 def _warmup(argv: Sequence[str]) -> int:
@@ -51,6 +66,8 @@ def _geom(argv: Sequence[str]) -> int:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "simulate": _simulate,
+    "record": _record,
+    "replay": _replay,
     "warmup": _warmup,
     "devices": _devices,
     "geom": _geom,
@@ -69,9 +86,6 @@ def call(argv: Sequence[str]) -> int:
         level=logging.DEBUG if "--debug" in argv else logging.INFO,
         format="%(message)s",
     )
-    if any(word in ("-v", "-V", "--version") for word in argv[:1]):
-        print(f"gpuidx {__version__}\nLicence: GPL-3.0-or-later, without any warranty.")
-        return 0
     command = COMMANDS.get(argv[0]) if argv else None
     try:
         return command(argv[1:]) if command else _run(argv)

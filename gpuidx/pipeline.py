@@ -59,7 +59,7 @@ class Pipeline:
         self.cell = cell
         self.acceptance = Acceptance(geometry, cell, options, options)
         self.integrator = Integrator(geometry, masks, options)
-        self.writer = ChunkWriter(geometry, options, options.fix_divergence)
+        self.writer = ChunkWriter(geometry, options, max(0.0, options.fix_divergence))
 
     def process(self, message: Message, place: memoryview) -> tuple[Result, int, int]:
         """Do everything for one message; the text of its chunk goes to *place*.
@@ -180,6 +180,7 @@ class Pipeline:
 
     def take_notes(self) -> list[tuple[str, int]]:
         """What was ignored without harm since the last call, and how often."""
-        notes = list(self.decoder.notes.items())
+        notes = [*self.decoder.notes.items(), *self.integrator.notes.items()]
         self.decoder.notes.clear()
+        self.integrator.notes.clear()
         return notes

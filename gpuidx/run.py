@@ -32,11 +32,12 @@ from gpuidx.record import Answered, Record
 from gpuidx.route import Route
 from gpuidx.selection import decide
 from gpuidx.sources import open_source
-from gpuidx.sources.contract import Source
+from gpuidx.sources.contract import LATE_ANSWERS, Source
 from gpuidx.start import (
     COMPILING,
     PREPARING,
     announce,
+    check_cpus,
     check_inputs,
     devices_for,
     frame_slots,
@@ -57,9 +58,6 @@ STAGES = ("decode", "search and trials", "refine and check", "integrate", "write
 POLL_MS = 100
 """Longest wait of a turn, ms; the children's time limits are looked at as often."""
 
-LATE_ANSWERS = 3.0
-"""Seconds that answers under way are waited for after a stop."""
-
 
 def run(options: Options, argv: Sequence[str]) -> int:
     """Do a whole run; gives the exit code.
@@ -74,6 +72,7 @@ def run(options: Options, argv: Sequence[str]) -> int:
     cell = read_cell(options.pdb) if options.pdb else None
     check_inputs(options, geometry, cell)
     choice = decide(options)
+    check_cpus(options, len(devices_for(options, choice)))
     announce(options, geometry, cell, choice)
     try:
         with interruptible():

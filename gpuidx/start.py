@@ -10,13 +10,13 @@ from gpuidx import __version__
 from gpuidx.cell import UnitCell
 from gpuidx.device_pool import most_frames
 from gpuidx.errors import GeometryError, OptionError
-from gpuidx.flow.platform import memory_available
+from gpuidx.flow.platform import memory_available, usable_cpus
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.streaming import check_mask_files, streaming_problems
 from gpuidx.handover import extra_bytes
 from gpuidx.options import PEAKS_SENT, Options, notices
 from gpuidx.selection import Choice
-from gpuidx.sources.files import check_list
+from gpuidx.sources.listing import check_list
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,26 @@ def check_inputs(options: Options, geometry: Geometry, cell: UnitCell | None) ->
 def devices_for(options: Options, choice: Choice) -> tuple[int, ...]:
     """The devices of *choice*, if there is anything for them to do; else the workers do it all."""
     return choice.devices if options.device_searches else ()
+
+
+def check_cpus(options: Options, n_device: int) -> None:
+    """See that ``--cpu-pin`` has a CPU for each worker and device process.
+
+    Raises
+    ------
+    OptionError
+        If it has not.
+    """
+    if not options.cpu_pin:
+        return
+    cpus, needed = usable_cpus(), options.jobs + n_device
+    if cpus is None:
+        raise OptionError("--cpu-pin: processes cannot be pinned to CPUs on this system; leave it out")
+    if needed > len(cpus):
+        raise OptionError(
+            f"--cpu-pin needs a CPU for each of {needed} processes, and there are {len(cpus)}; "
+            "give a smaller -j, or no --cpu-pin"
+        )
 
 
 def announce(options: Options, geometry: Geometry, cell: UnitCell | None, choice: Choice) -> None:

@@ -23,6 +23,8 @@ class Output:
         *head*, the last word (a version) apart.  Any other file, such as the geometry, was named by mistake.
     head
         Written first.
+    overwrite
+        Whether a file of an earlier run may be overwritten at all.
 
     Attributes
     ----------
@@ -37,7 +39,7 @@ class Output:
         If the file cannot be made or written, or another process is writing it.
     """
 
-    def __init__(self, path: str, head: bytes = b"") -> None:
+    def __init__(self, path: str, head: bytes = b"", overwrite: bool = True) -> None:
         self.path = path
         self.size = self.n_chunk = 0
         try:
@@ -46,7 +48,7 @@ class Output:
             raise StreamError(f"{path}: cannot be created: {_reason(error)}") from error
         try:
             self._claim()
-            self._recognise(head)
+            self._recognise(head, overwrite)
             with suppress(OSError):  # a pipe or a device has no length
                 os.ftruncate(self._fd, 0)
             self._append(head)
@@ -65,11 +67,15 @@ class Output:
         except OSError:
             return
 
-    def _recognise(self, head: bytes) -> None:
+    def _recognise(self, head: bytes, overwrite: bool) -> None:
         """See to it that what is overwritten was an output as well."""
         begin = head.split(b"\n", 1)[0].rsplit(b" ", 1)[0]
         status = os.fstat(self._fd)
-        if not stat.S_ISREG(status.st_mode) or not status.st_size or not begin:
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
+            return
+        if not overwrite:
+            raise StreamError(f"{self.path}: this file exists already; remove it, or give another name")
+        if not begin:
             return
         try:
             with Path(self.path).open("rb") as file:
@@ -82,31 +88,35 @@ class Output:
                 "or give another name"
             )
 
-    def write(self, chunk: bytes | bytearray | memoryview) -> None:
-        """Append one chunk.
+    def write(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Append one chunk, whose pieces need not lie together.
 
         Raises
         ------
         StreamError
             If it does not go to the file as a whole; nothing of it is left there then.
         """
-        self._append(chunk)
+        self._append(*pieces)
         self.n_chunk += 1
 
-    def _append(self, data: bytes | bytearray | memoryview) -> None:
-        rest, written = memoryview(data), 0
+    def _append(self, *pieces: bytes | bytearray | memoryview) -> None:
         try:
-            while written < len(rest):  # the write after a short one says what is wrong
-                n = os.write(self._fd, rest[written:])
-                if n == 0:
-                    raise OSError(errno.ENOSPC, "nothing could be written")
-                written += n
+            written = sum(self._write_all(memoryview(piece)) for piece in pieces)
         except OSError as error:
             with suppress(OSError):  # a pipe does not take anything back
                 os.ftruncate(self._fd, self.size)
                 os.lseek(self._fd, self.size, os.SEEK_SET)
             raise StreamError(f"{self.path}: cannot be written: {_reason(error)}") from error
         self.size += written
+
+    def _write_all(self, data: memoryview) -> int:
+        written = 0
+        while written < len(data):  # the write after a short one says what is wrong
+            n = os.write(self._fd, data[written:])
+            if n == 0:
+                raise OSError(errno.ENOSPC, "nothing could be written")
+            written += n
+        return written
 
     def close(self) -> None:
         """Have everything on the disk, and close; a second call does nothing.

@@ -98,6 +98,19 @@ def read_file(filename: str) -> memoryview:
         raise Rejected("file cannot be read", f"{filename}: {why}") from error
 
 
+def check_complete(filename: str) -> None:
+    """See whether all pixels of an image are in its file.
+
+    Raises
+    ------
+    Rejected
+        If they are not, or it is no image.
+    """
+    content = _Content(read_file(filename))
+    text, begin = content.head()
+    content.section(begin, image_form(binary_fields(text)).size)
+
+
 class CbfDecoder:
     """Decodes the messages of one run; made from the run's setting."""
 

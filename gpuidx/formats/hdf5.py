@@ -17,7 +17,6 @@ from gpuidx.formats.hdf5_frame import FrameReader
 from gpuidx.formats.hdf5_opened import Opened, one_line, parse_event, wants
 from gpuidx.formats.hdf5_places import InFile
 from gpuidx.formats.setting import Setting
-from gpuidx.geometry import Geometry
 from gpuidx.model import Frame, Message
 
 OPEN_FILES = 2
@@ -38,40 +37,6 @@ def open_file(filename: str) -> Any:
         foreign = os.path.isfile(filename) and not h5py.is_hdf5(filename)  # noqa: PTH113  (never raises)
         why = "not an HDF5 file" if foreign else one_line(error)
         raise Rejected("file cannot be read", f"{filename}: {why}") from error
-
-
-def frame_counts(filename: str, geometry: Geometry) -> list[int]:
-    """How many frames a file holds along each ``%`` of the data's dimensions; empty if there is none.
-
-    Raises
-    ------
-    Rejected
-        If the file cannot be read, or the paths have ``%`` too.
-    """
-    array = geometry.arrays[0]
-    if "%" in array.data:
-        raise Rejected(
-            "file cannot be read",
-            f"{filename}: the frames of '{array.data}' cannot be listed; give each with its event",
-        )
-    if "%" not in array.dims:
-        return []
-    with open_file(filename) as file:
-        try:
-            opened = Opened(filename, finder(file), InFile())
-            shape = opened.dataset(array.data).shape or ()
-        except Rejected as missing:
-            raise Rejected("file cannot be read", missing.detail) from missing
-        except Exception as error:
-            raise Rejected("file cannot be read", f"{filename}: {one_line(error)}") from error
-    if len(shape) != len(array.dims):
-        raise Rejected(
-            "file cannot be read", f"{filename}: '{array.data}' has shape {shape}; {wants(array.dims)}"
-        )
-    counts = [extent for extent, dim in zip(shape, array.dims, strict=True) if dim == "%"]
-    if 0 in counts:
-        raise Rejected("file cannot be read", f"{filename}: '{array.data}' has shape {shape}, so no frame")
-    return counts
 
 
 class Hdf5Files:
@@ -98,6 +63,8 @@ class Hdf5Files:
         """
         parts, index = parse_event(message.event)
         for array in self.geometry.arrays:
+            if array.data.count("%") < len(parts):
+                raise Rejected("bad event", f"the event has too many parts for the % in '{array.data}'")
             if array.dims.count("%") != len(index):
                 raise Rejected(
                     "bad event",
