@@ -19,7 +19,7 @@ from gpuidx.formats.hdf5_opened import fill_path, parse_event
 from gpuidx.geometry import Geometry, parse_geometry
 from gpuidx.model import Message
 from gpuidx.simulation.detector import default_geometry
-from gpuidx.sources.files import parse_line
+from gpuidx.sources.listing import parse_line
 from gpuidx.sources.parts import put
 from gpuidx.stream.reader import StreamFile
 from gpuidx.tasks import parts_in
