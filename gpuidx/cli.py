@@ -12,7 +12,7 @@ from gpuidx.errors import GpuidxError, OptionError
 DESCRIPTION = (
     "Real-time processing of serial crystallography data: frames come in over ZeroMQ or from files, "
     "peaks, crystals and reflections go out as a CrystFEL stream.  "
-    "Other commands: gpuidx simulate, gpuidx record, gpuidx replay, gpuidx warmup, "
+    "Other commands: gpuidx simulate, gpuidx record, gpuidx replay, gpuidx asapo, gpuidx warmup, "
     "gpuidx devices, gpuidx geom."
 )
 
@@ -22,10 +22,12 @@ VERSION = f"gpuidx {__version__}\nLicence: GPL-3.0-or-later, without any warrant
 def _run(argv: Sequence[str]) -> int:
     from gpuidx.arguments import parse
     from gpuidx.options import OWN, Options
+    from gpuidx.options.token import without_token
     from gpuidx.run import run
 
     options = parse(Options, argv, "gpuidx", DESCRIPTION, version=VERSION, own=OWN)
-    return run(options, ["gpuidx", *argv])
+    shown, token = without_token(argv)
+    return run(options, ["gpuidx", *shown, *(["--asapo-token=***"] if token is not None else [])])
 
 
 def _simulate(argv: Sequence[str]) -> int:
@@ -64,6 +66,12 @@ def _geom(argv: Sequence[str]) -> int:
     return geom(argv)
 
 
+def _asapo(argv: Sequence[str]) -> int:
+    from gpuidx.commands.asapo import main as asapo
+
+    return asapo(argv)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "simulate": _simulate,
     "record": _record,
@@ -71,11 +79,16 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "warmup": _warmup,
     "devices": _devices,
     "geom": _geom,
+    "asapo": _asapo,
 }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the program; ends the process."""
+    if argv is None:
+        from gpuidx.options.token import conceal
+
+        conceal(sys.argv[1:], [sys.executable, "-m", "gpuidx"])
     sys.exit(call(sys.argv[1:] if argv is None else argv))
 
 

@@ -8,10 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from gpuidx.flow.accounts import CRASHED, REJECTED, Accounts
-from gpuidx.flow.output import Output
+from gpuidx.flow.children import Crash
+from gpuidx.flow.output import Output, put_aside
 from gpuidx.model import RECOGNISED
 from gpuidx.options import Options
 from gpuidx.status import DeviceUse, Status
+from gpuidx.stream.lost import lost_chunk
+from gpuidx.stream.resume import Earlier, read_earlier
+from gpuidx.tasks import Task, parts_in
 
 log = logging.getLogger(__name__)
 
@@ -62,15 +66,21 @@ class Record:
         self._said: Counter[tuple[str, str]] = Counter()
         self._recognised: set[str] = set()
 
-    def open(self, head: bytes) -> None:
-        """Begin the stream with its *head*.
+    def open(self, head: bytes) -> Earlier:
+        """Begin the stream with its *head*, or go on with it; gives what is in it already.
 
         Raises
         ------
         StreamError
             If it cannot be written, or is a file that no run has written.
         """
-        self._output = Output(self.options.output, head)
+        earlier = read_earlier(self.options.output, head) if self.options.resume else Earlier()
+        self._output = Output(self.options.output, head, keep=earlier.size)
+        if earlier.size:
+            log.info("%s: going on behind %d chunks", self.options.output, earlier.n_chunk)
+        if earlier.last_serial is not None:
+            self.accounts.serial_start = max(self.accounts.serial_start, earlier.last_serial + 1)
+        return earlier
 
     def close(self) -> None:
         """Have the stream on the disk, and close it.
@@ -130,6 +140,21 @@ class Record:
             log.warning("frame %d %s: %s", serial, what, f"{reason}: {detail}" if detail else reason)
             if n == MOST_LINES and not self.options.debug:
                 log.warning("further frames %s for this reason (%s) are counted only", what, reason)
+
+    def bury(self, task: Task, message: memoryview, crash: Crash) -> None:
+        """Write an empty chunk for a frame at which workers die, and keep its message in a file.
+
+        Raises
+        ------
+        StreamError
+            If the chunk cannot be written.
+        """
+        assert self._output is not None
+        stream, number = task.origin or ("", task.serial)
+        why = f"{crash.reason} in each worker that had it"
+        self._output.write(lost_chunk(task.filename, task.event, number, stream, why))
+        name = put_aside(self.options.output, stream, number, parts_in(message, task.sizes)[-1])
+        self.end(task.serial, CRASHED, crash.reason, f"{crash.detail} (message kept in {name})".strip())
 
     def is_due(self) -> bool:
         """Whether it is time for `report`."""

@@ -26,13 +26,13 @@ from gpuidx.flow.slots import Slots
 from gpuidx.flow.stop import Stop, interruptible
 from gpuidx.geometry import Geometry, read_geometry
 from gpuidx.intake import Intake
-from gpuidx.options import PARTS_VARIABLE, Options
+from gpuidx.options import PARTS_VARIABLE, Options, with_token
 from gpuidx.proposal import CellSearch
 from gpuidx.record import Answered, Record
 from gpuidx.route import Route
 from gpuidx.selection import decide
 from gpuidx.sources import open_source
-from gpuidx.sources.contract import LATE_ANSWERS, Source
+from gpuidx.sources.contract import LATE_ANSWERS, Lender, Source
 from gpuidx.start import (
     COMPILING,
     PREPARING,
@@ -58,6 +58,9 @@ STAGES = ("decode", "search and trials", "refine and check", "integrate", "write
 POLL_MS = 100
 """Longest wait of a turn, ms; the children's time limits are looked at as often."""
 
+LATE_WORD = 10.0
+"""Seconds after a stop in which a service is told what is done."""
+
 
 def run(options: Options, argv: Sequence[str]) -> int:
     """Do a whole run; gives the exit code.
@@ -67,10 +70,13 @@ def run(options: Options, argv: Sequence[str]) -> int:
     GpuidxError
         With what ended the run; its `exit_code` is that of the program.
     """
+    options = with_token(options)
     source = open_source(options)
     geometry = read_geometry(options.geometry)
     cell = read_cell(options.pdb) if options.pdb else None
     check_inputs(options, geometry, cell)
+    if isinstance(source, Lender):
+        source.check()
     choice = decide(options)
     check_cpus(options, len(devices_for(options, choice)))
     announce(options, geometry, cell, choice)
@@ -124,7 +130,7 @@ class Run:
             size = slot_bytes(options, geometry, len(devices))
             self.slots = Slots(slot_count(options, len(devices), size), size)
             closing.callback(self.slots.close)
-            self.record.open(head)  # overwrites: only after all that may fail
+            earlier = self.record.open(head)  # overwrites: only after all that may fail
             closing.callback(self.record.close)
             stages = {stage: column for column, stage in enumerate(STAGES)}
             self.pool = Pool(
@@ -145,6 +151,8 @@ class Run:
                 source, self.slots, self.record, self.work.give, message_bytes(options, geometry),
                 frame_slots(options), lambda: self.cell_search.for_workers, options.max_frames,
             )  # fmt: skip
+            if options.resume:
+                source.skip(earlier.frames, earlier.messages)
             closing.callback(self._close_children)
             self._closing = closing.pop_all()
 
@@ -239,6 +247,8 @@ class Run:
                 self.intake.several(task, ended.values[1])
                 continue
             if isinstance(ended, Crash):
+                if self.intake.once_more(task, ended):
+                    continue
                 self.record.end(task.serial, CRASHED, ended.reason, ended.detail)
             else:
                 answered = Answered(*ended.values)
@@ -264,10 +274,12 @@ class Run:
             return False
         if self.stop.level == 1:
             waited = time.monotonic() - self.stop.since
+            if self.intake.n_untold and waited < LATE_WORD:
+                return False
             return not self.intake.remaining or not self.source.pending() or waited > LATE_ANSWERS
         if self.source.ended():
             return True
-        limit = self.options.no_data_timeout
+        limit = None if self.intake.minds_silence else self.options.no_data_timeout
         if limit is not None and time.monotonic() - self.intake.last_arrival > limit:
             log.info("nothing has come for %g s: ending (--no-data-timeout)", limit)
             return True

@@ -34,7 +34,7 @@ def message_bytes(options: Options, geometry: Geometry) -> int:
     """Bytes of the largest message: four a pixel and room for the other values, unless the user says."""
     if options.slot_size:
         return int(options.slot_size * 1e6)
-    if not options.zmq_input or not options.image_data:
+    if not options.is_streamed or not options.image_data:
         return SMALLEST_SLOT
     return SMALLEST_SLOT + 4 * geometry.slab_shape[0] * geometry.slab_shape[1]
 
@@ -46,7 +46,7 @@ def slot_bytes(options: Options, geometry: Geometry, n_device: int) -> int:
 
 def frame_slots(options: Options) -> int:
     """Slots that messages leave to the frames of those with several: one for each worker."""
-    if not options.zmq_input or options.data_format not in ("auto", "hdf5"):
+    if not options.is_streamed or options.data_format not in ("auto", "hdf5"):
         return 0
     return min(options.jobs, options.slots - 1) if options.slots else options.jobs
 
@@ -75,7 +75,7 @@ def check_inputs(options: Options, geometry: Geometry, cell: UnitCell | None) ->
     if options.input is not None:
         check_list(options.input)
     check_mask_files(geometry, read_masks=options.mask_data)
-    if options.zmq_input:
+    if options.is_streamed:
         wanted = {"read_masks": options.mask_data, "read_images": options.image_data}
         for problem in streaming_problems(geometry, **wanted, data_format=options.data_format):
             raise GeometryError(geometry.file, None, problem)

@@ -16,6 +16,10 @@ from gpuidx.options import OWN, Options, notices
 PARSER = Parser(Options, prog="gpuidx", description="", version=cli.VERSION, own=OWN)
 FILES = ["-g", "a.geom", "-o", "a.stream", "-i", "a.lst"]
 SOCKET = ["-g", "a.geom", "-o", "a.stream", "--zmq-input=tcp://host:5"]
+ASAPO = [
+    *FILES[:4], "--asapo-endpoint=host:1", "--asapo-beamtime=b", "--asapo-source=s", "--asapo-group=g",
+    "--asapo-stream=r",
+]  # fmt: skip
 BASE = {
     "--zmq-input": [*SOCKET[:-1], "--zmq-request=next"],
     "--zmq-request": SOCKET,
@@ -28,6 +32,13 @@ VALUE = {
     "--tolerance": "5,5,5,1.5", "--integration": "rings", "--int-radius": "3,4,5", "--peak-radius": "3,4,5",
     "--indexing": "xgandalf",
 }  # fmt: skip
+
+
+def base(row: Row) -> list[str]:
+    """Words beside which the option makes sense."""
+    if row.flags[0].startswith("--asapo-"):
+        return [word for word in ASAPO if not word.startswith(f"{row.flags[0]}=")]
+    return BASE.get(row.flags[0], FILES)
 
 
 def parsed(words: list[str]) -> Options:
@@ -51,18 +62,17 @@ def spelt(row: Row) -> list[list[str]]:
 def test_each_option_of_indexamajig_is_answered_as_the_table_says(
     row: Row, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    base = BASE.get(row.flags[0], FILES)
     for words in spelt(row):
         if row.state == REFUSED:
             with pytest.raises(OptionError, match=f"^{words[0].split('=')[0]} "):
-                parsed(base + words)
+                parsed(base(row) + words)
         elif row.state == TOLD or row.flags[0] in option_table.OF_PARSER:
             with pytest.raises(SystemExit) as ended:
-                parsed(base + words)
+                parsed(base(row) + words)
             assert ended.value.code == 0
             assert "gpuidx" in capsys.readouterr().out
         else:
-            said = notices(parsed(base + words))
+            said = notices(parsed(base(row) + words))
             assert said == (
                 [f"{words[0].split('=')[0]} has no effect: {row.text}"] * (row.state == NO_EFFECT)
             )
@@ -71,7 +81,7 @@ def test_each_option_of_indexamajig_is_answered_as_the_table_says(
 
 @pytest.mark.parametrize("row", option_table.rows(), ids=lambda row: row.flags[0])
 def test_each_option_of_indexamajig_takes_a_value_if_and_only_if_it_does_there(row: Row) -> None:
-    words = [*BASE.get(row.flags[0], FILES), row.flags[0]]
+    words = [*base(row), row.flags[0]]
     if row.argument:
         with pytest.raises(OptionError, match="expected one argument"):
             parsed(words)

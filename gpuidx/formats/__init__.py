@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 from gpuidx.errors import Rejected
 from gpuidx.formats import cbf, dectris_v1, dectris_v2, hdf5_messages, jungfraujoch, lclstreamer, seedee
 from gpuidx.formats.hdf5 import Hdf5Files
+from gpuidx.formats.lookup import ReadValue
 from gpuidx.formats.messages import MsgPackDecoder
+from gpuidx.formats.named_values import header_value
+from gpuidx.formats.seedee import read_map
 from gpuidx.formats.setting import Setting
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
@@ -59,6 +62,27 @@ def without_padding(message: Message) -> Message:
     head = bytes(message.data[:LONGEST_PADDING])
     padding = len(head) - len(head.lstrip(PADDING))
     return replace(message, data=message.data[padding:]) if padding else message
+
+
+def format_of(message: Message) -> str:
+    """The same for a message which may have values beside it: Seedee's metadata come so over ASAP::O."""
+    if message.values and seedee.begins((message.values, message.data)):
+        return "seedee"
+    return detect(message.parts or (message.data,))
+
+
+def beside(message: Message) -> ReadValue | None:
+    """What gives the values that came beside a message; None if there are none.
+
+    Raises
+    ------
+    Rejected
+        If they are no JSON object.
+    """
+    if not message.values:
+        return None
+    values = read_map(message.values, "what came beside the message")
+    return lambda name: header_value((values,), name)
 
 
 class Decoder:
@@ -113,7 +137,7 @@ class Decoder:
             )
         if self._format != "auto":
             return self._format
-        name = detect(message.parts or (message.data,))
+        name = format_of(message)
         if name != self._recognised:
             self._recognised = name
             self.notes[f"{RECOGNISED}{FORMATS[name].text} (--data-format={name})"] = 1
@@ -141,7 +165,11 @@ class Decoder:
         if not message.data and not message.parts:
             return self._decode_file(message)
         message = without_padding(message)
-        frame: Frame = self._decoder(self._format_of(message)).decode(message)
+        self._setting.headers.beside = beside(message)
+        name = self._format_of(message)
+        if name == "seedee" and message.values:
+            message = replace(message, parts=(message.values, message.data))
+        frame: Frame = self._decoder(name).decode(message)
         return frame
 
     def _decode_file(self, message: Message) -> Frame:

@@ -68,6 +68,7 @@ class DectrisV2Decoder:
             serial=message.serial,
             filename=message.filename,
             event=message.event,
+            stream=message.stream,
             image=self._image(fields, start) if self.with_image else None,
             wavelength=values.wavelength,
             photon_energy=values.photon_energy,

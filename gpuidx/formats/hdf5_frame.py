@@ -119,6 +119,7 @@ class FrameReader:
             serial=message.serial,
             filename=message.filename,
             event=message.event,
+            stream=message.stream,
             image=image,
             wavelength=values.wavelength,
             photon_energy=values.photon_energy,

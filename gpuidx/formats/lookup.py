@@ -92,6 +92,21 @@ def number(name: str, value: HeaderValue) -> float:
     return found
 
 
+def _either(first: ReadValue, second: ReadValue) -> ReadValue:
+    """Gives what *first* gives, or else *second*; if neither has it, what *first* says of it."""
+
+    def value_of(name: str) -> HeaderValue:
+        try:
+            return first(name)
+        except Rejected as missing:
+            try:
+                return second(name)
+            except Rejected:
+                raise missing from None
+
+    return value_of
+
+
 class HeaderLookup:
     """Reads the headers that the geometry names, and those of ``--copy-header``.
 
@@ -105,6 +120,11 @@ class HeaderLookup:
         Counts copied values that were left out, and frames that differ from the estimates.
     estimates
         ``--wavelength-estimate`` and ``--camera-length-estimate``.
+
+    Attributes
+    ----------
+    beside
+        Gives values that came beside the message, for those that are not in it; None if there are none.
     """
 
     def __init__(
@@ -116,6 +136,7 @@ class HeaderLookup:
     ) -> None:
         self.geometry, self.copy_header, self.notes = geometry, tuple(copy_header), notes
         self.estimates = estimates
+        self.beside: ReadValue | None = None
         self._good: Detector | None = None
 
     def read(self, value_of: ReadValue) -> FrameValues:
@@ -127,6 +148,8 @@ class HeaderLookup:
             If one that the geometry needs is missing or absurd.
         """
         geometry, headers = self.geometry, dict[str, HeaderValue]()
+        if self.beside is not None:
+            value_of = _either(value_of, self.beside)
         wavelength = self._wavelength(value_of, headers)
         clen = self._length("clen", geometry.clen, value_of, headers, "mm")
         shift = [0.0, 0.0]

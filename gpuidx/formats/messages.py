@@ -51,6 +51,7 @@ class MsgPackDecoder:
             serial=message.serial,
             filename=message.filename,
             event=message.event,
+            stream=message.stream,
             image=self._image(fields, data) if self.with_image else None,
             wavelength=values.wavelength,
             photon_energy=values.photon_energy,

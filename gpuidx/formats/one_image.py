@@ -84,6 +84,7 @@ class OneImage:
             serial=message.serial,
             filename=message.filename,
             event=message.event,
+            stream=message.stream,
             image=self._slab(image_of(), without_bad or self._without_flagged) if self.with_image else None,
             wavelength=values.wavelength,
             photon_energy=values.photon_energy,

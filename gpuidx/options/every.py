@@ -10,7 +10,7 @@ from gpuidx.options.integration import IntegrationOptions
 from gpuidx.options.output import OutputOptions
 from gpuidx.options.peaks import PeakOptions
 from gpuidx.options.running import RunOptions
-from gpuidx.options.source import InputOptions
+from gpuidx.options.source import SourceOptions
 from gpuidx.options.values import BASIC
 
 OPTIONAL_PARTS = ("zaef", "peakfinder9", "filters", "no cell", "prof2d")
@@ -20,8 +20,9 @@ PARTS_VARIABLE = "GPUIDX_PARTS"
 """Tells the forkserver, which has no options, which of these to compile; without it all."""
 
 OWN = (
-    "advise_after", "axis_range", "backend", "consensus_cell", "debug", "gpu_batch", "gpu_devices",
-    "gpu_max_latency", "gpu_memory", "max_frames", "refine_shift", "save_cell", "slot_size", "slots",
+    "advise_after", "asapo_follow", "asapo_readers", "asapo_resend_after", "asapo_token_file",
+    "axis_range", "backend", "consensus_cell", "debug", "gpu_batch", "gpu_devices", "gpu_max_latency",
+    "gpu_memory", "max_frames", "refine_shift", "resume", "save_cell", "slot_size", "slots",
     "status_interval", "task_limit", "zmq_bind", "zmq_own_key", "zmq_pull", "zmq_requests",
     "zmq_server_key", "zmq_timeout",
 )  # fmt: skip
@@ -29,7 +30,7 @@ OWN = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class EveryOption(RunOptions, OutputOptions, IntegrationOptions, IndexOptions, PeakOptions, InputOptions):
+class EveryOption(RunOptions, OutputOptions, IntegrationOptions, IndexOptions, PeakOptions, SourceOptions):
     """All options of a run.
 
     Attributes

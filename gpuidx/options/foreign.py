@@ -24,10 +24,8 @@ _INTERNAL = ("fd-stream", "fd-mille", "shm-name", "queue-semaphore", "worker-id"
 """Given by indexamajig to its own workers."""
 
 NOT_BUILT_IN = (
-    "--asapo-endpoint=", "--asapo-token=", "--asapo-beamtime=", "--asapo-source=", "--asapo-group=",
-    "--asapo-stream=", "--asapo-output-stream", "--asapo-wait-for-stream", "--asapo-consumer-timeout=",
-    "--asapo-acks", "--mille", "--mille-dir=", "--mille-file=", "--max-mille-level=", "--harvest-file=",
-    "--fromfile-input-file=",
+    "--asapo-output-stream", "--mille", "--mille-dir=", "--mille-file=", "--max-mille-level=",
+    "--harvest-file=", "--fromfile-input-file=",
 )  # fmt: skip
 """Options of indexamajig that this version does not have; ``=`` says that a value follows."""
 

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 
 from gpuidx.arguments import option
+from gpuidx.options.asapo import AsapoOptions
 from gpuidx.options.values import BASIC
 
 DATA_FORMATS = (
@@ -87,3 +88,13 @@ class InputOptions(LinkOptions, FileOptions):
     highres: float = option(
         math.inf, group=BASIC, metavar="A", type=float, help="ignore pixels beyond this resolution, in Å"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions(AsapoOptions, InputOptions):
+    """Any source."""
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether frames come as messages."""
+        return self.input is None

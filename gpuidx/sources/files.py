@@ -14,6 +14,7 @@ from typing import Any
 
 import zmq
 
+from gpuidx.flow.seen import Seen
 from gpuidx.sources.contract import Taken
 from gpuidx.sources.expand import Answer, Expander, Question
 from gpuidx.sources.listing import Listing, Naming, parse_line
@@ -68,6 +69,11 @@ class Files:
         self._there = ""  # the last file that was waited for, or could have been, and is there
         self._next: Taken | None = None
         self._stopped = False
+        self._skipped: set[tuple[str, str]] = set()
+
+    def skip(self, frames: set[tuple[str, str]], messages: Seen) -> None:
+        """Leave these frames out."""
+        self._skipped = frames
 
     def open(self, poller: zmq.Poller) -> None:
         """Open the list and start the helper.
@@ -148,6 +154,9 @@ class Files:
             if event is None:
                 self._entries.popleft()
                 self._read_ahead()
+                continue
+            if (entry.filename, event) in self._skipped:
+                self.notes["frames of an earlier run"] = self.notes.get("frames of an earlier run", 0) + 1
                 continue
             rejected = ("file cannot be read", entry.error) if entry.error else None
             self._next = Taken(sizes=(), filename=entry.filename, event=event, rejected=rejected)

@@ -14,6 +14,7 @@ from typing import Any
 
 import zmq
 
+from gpuidx.flow.seen import Seen
 from gpuidx.sources.contract import Taken
 from gpuidx.sources.links import ABSENT_AFTER, Link, check_address
 from gpuidx.sources.parts import put
@@ -57,6 +58,9 @@ class Unasked:
         self._link: Link | None = None
         self._opened = 0.0
         self._there = self._stopped = self._told = False
+
+    def skip(self, frames: set[tuple[str, str]], messages: Seen) -> None:
+        """Do nothing: messages have no names."""
 
     def open(self, poller: zmq.Poller) -> None:
         """Attach the socket."""

@@ -11,7 +11,7 @@ import zmq
 from sources.driving import DEADLINE, Loop
 
 from gpuidx.errors import SourceError
-from gpuidx.options import InputOptions
+from gpuidx.options import SourceOptions
 from gpuidx.sources import expand, open_source
 from gpuidx.sources.files import AHEAD, Files, events_of
 from gpuidx.sources.listing import Naming, check_list, naming, parse_line
@@ -296,7 +296,7 @@ def test_drop_leaves_files_alone(tmp_path, geometry):
 
 
 def test_a_list_is_chosen_by_the_options():
-    source = open_source(InputOptions(input="some.lst", geometry="some.geom"))
+    source = open_source(SourceOptions(input="some.lst", geometry="some.geom"))
     assert isinstance(source, Files)
     source.close()
 
