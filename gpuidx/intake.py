@@ -196,10 +196,7 @@ class Intake:
         self.expand()
 
     def expand(self) -> None:
-        """Give tasks for further frames of messages with several, as far as there are slots.
-
-        Frames beyond the limit are left alone, as messages are that were not received.
-        """
+        """Give tasks for frames of messages with several, as far as there are slots and the limit allows."""
         while self._several:
             message = self._several[0]
             number = message.n_given
@@ -209,7 +206,7 @@ class Intake:
                 continue
             slot = self.slots.take()
             if slot is None:
-                return
+                break
             if self._is_done(message.task, number):
                 self.slots.give_back(slot)
                 message.n_given += 1

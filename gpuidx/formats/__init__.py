@@ -94,18 +94,37 @@ class Decoder:
         Of the run.
     masks
         Tells pixels that are bad in single frames; None: all pixels are taken as they are.
+    header_lookup
+        Reads the header values.
 
     Attributes
     ----------
+    headers
+        Of the class *header_lookup*.
     notes
         Counts what was ignored without harm: further maps, duplicate keys, dropped peaks, copied headers
         that were missing; and, with `RECOGNISED` in front, formats that were not told.
     """
 
+<<<<<<< HEAD
     def __init__(self, geometry: Geometry, options: Options, masks: Masks | None) -> None:
         self._setting = Setting.of(geometry, options, masks)
         self.notes = self._setting.notes
         self._files = Hdf5Files(self._setting)
+=======
+    def __init__(
+        self,
+        geometry: Geometry,
+        options: Options,
+        masks: Masks | None,
+        header_lookup: type[HeaderLookup] = HeaderLookup,
+    ) -> None:
+        self.notes: Counter[str] = Counter()
+        self._buffers = Buffers(geometry.arrays)
+        self.headers = headers = header_lookup(geometry, options.copy_header, self.notes, options)
+        self._made_from = (geometry, options, headers, masks, self._buffers, self.notes)
+        self._files = Hdf5Files(geometry, options, headers, masks, self._buffers, self.notes)
+>>>>>>> main
         self._format = options.data_format
         self._decoders: dict[str, Any] = {}
         self._recognised = ""
@@ -165,7 +184,11 @@ class Decoder:
         if not message.data and not message.parts:
             return self._decode_file(message)
         message = without_padding(message)
+<<<<<<< HEAD
         self._setting.headers.beside = beside(message)
+=======
+        self.headers.beside = beside(message)
+>>>>>>> main
         name = self._format_of(message)
         if name == "seedee" and message.values:
             message = replace(message, parts=(message.values, message.data))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gpuidx.errors import Rejected
 from gpuidx.formats.hdf5_datasets import DataSet, Entry
 from gpuidx.formats.hdf5_places import Place
+from gpuidx.formats.lookup import what_there_is
 
 
 def parse_event(event: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -104,10 +105,32 @@ class Opened:
             If there is none.
         """
         found = self.entry(path)
+<<<<<<< HEAD
         if not isinstance(found, DataSet):
             what = "is not there" if found is None else "is a group"
             raise Rejected("missing key", f"'{fill_path(path, self.parts)}' {what} in {self.name}")
+=======
+        if not isinstance(found, h5py.Dataset):
+            full = fill_path(path, self.parts)
+            what = (
+                f"is not there in {self.name}" + self._near(full)
+                if found is None
+                else f"is a group in {self.name}"
+            )
+            raise Rejected("missing key", f"'{full}' {what}")
+>>>>>>> main
         return found
+
+    def _near(self, path: str) -> str:
+        """What the innermost group has on the way to a path that is not there."""
+        group = path
+        while group not in ("", "/"):
+            group = group.rpartition("/")[0] or "/"
+            found = self.find(group)
+            if isinstance(found, h5py.Group):
+                missing = path[len(group) :].strip("/").partition("/")[0]
+                return f"; '{group}' has {what_there_is(missing, found)}"
+        return ""
 
     def dims(self, dims: tuple[str | int, ...]) -> tuple[str | int, ...]:
         """Dimensions of the data sets, by those in the geometry."""

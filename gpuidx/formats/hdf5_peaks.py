@@ -121,5 +121,5 @@ class Hdf5Peaks:
         """Numbers as CrystFEL reads them, in single precision."""
         if 0 in [at.stop for at in chosen if isinstance(at, slice)]:
             return np.zeros([at.stop for at in chosen if isinstance(at, slice)])
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             return self._stored.read(data, chosen).astype(np.float32).astype(np.float64)

@@ -83,6 +83,10 @@ class Source(Protocol):
         """Take note of what the poller reported; renew what was lost."""
         ...
 
+    def connected(self) -> bool:
+        """Whether there is a connection to a sender, as far as was noticed; where none lasts, always."""
+        ...
+
     def ready(self) -> bool:
         """Whether `take` would give something now."""
         ...

@@ -301,6 +301,10 @@ class Asapo(Lender):
 
     # A lender is not asked for messages one by one.
 
+    def connected(self) -> bool:
+        """Each request makes a connection of its own."""
+        return True
+
     def ready(self) -> bool:
         """Never: see `filled`."""
         return False
