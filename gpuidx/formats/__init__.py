@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from gpuidx.errors import Rejected
 from gpuidx.formats import cbf, dectris_v1, dectris_v2, hdf5_messages, jungfraujoch, lclstreamer, seedee
 from gpuidx.formats.hdf5 import Hdf5Files
-from gpuidx.formats.lookup import ReadValue
+from gpuidx.formats.lookup import HeaderLookup, ReadValue
 from gpuidx.formats.messages import MsgPackDecoder
 from gpuidx.formats.named_values import header_value
 from gpuidx.formats.seedee import read_map
@@ -106,12 +106,6 @@ class Decoder:
         that were missing; and, with `RECOGNISED` in front, formats that were not told.
     """
 
-<<<<<<< HEAD
-    def __init__(self, geometry: Geometry, options: Options, masks: Masks | None) -> None:
-        self._setting = Setting.of(geometry, options, masks)
-        self.notes = self._setting.notes
-        self._files = Hdf5Files(self._setting)
-=======
     def __init__(
         self,
         geometry: Geometry,
@@ -119,12 +113,9 @@ class Decoder:
         masks: Masks | None,
         header_lookup: type[HeaderLookup] = HeaderLookup,
     ) -> None:
-        self.notes: Counter[str] = Counter()
-        self._buffers = Buffers(geometry.arrays)
-        self.headers = headers = header_lookup(geometry, options.copy_header, self.notes, options)
-        self._made_from = (geometry, options, headers, masks, self._buffers, self.notes)
-        self._files = Hdf5Files(geometry, options, headers, masks, self._buffers, self.notes)
->>>>>>> main
+        self._setting = Setting.of(geometry, options, masks, header_lookup)
+        self.notes, self.headers = self._setting.notes, self._setting.headers
+        self._files = Hdf5Files(self._setting)
         self._format = options.data_format
         self._decoders: dict[str, Any] = {}
         self._recognised = ""
@@ -184,11 +175,7 @@ class Decoder:
         if not message.data and not message.parts:
             return self._decode_file(message)
         message = without_padding(message)
-<<<<<<< HEAD
-        self._setting.headers.beside = beside(message)
-=======
         self.headers.beside = beside(message)
->>>>>>> main
         name = self._format_of(message)
         if name == "seedee" and message.values:
             message = replace(message, parts=(message.values, message.data))

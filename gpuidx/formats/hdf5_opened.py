@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.hdf5_datasets import DataSet, Entry
+from gpuidx.formats.hdf5_datasets import DataSet, Entry, Group
 from gpuidx.formats.hdf5_places import Place
 from gpuidx.formats.lookup import what_there_is
 
@@ -105,12 +105,7 @@ class Opened:
             If there is none.
         """
         found = self.entry(path)
-<<<<<<< HEAD
         if not isinstance(found, DataSet):
-            what = "is not there" if found is None else "is a group"
-            raise Rejected("missing key", f"'{fill_path(path, self.parts)}' {what} in {self.name}")
-=======
-        if not isinstance(found, h5py.Dataset):
             full = fill_path(path, self.parts)
             what = (
                 f"is not there in {self.name}" + self._near(full)
@@ -118,7 +113,6 @@ class Opened:
                 else f"is a group in {self.name}"
             )
             raise Rejected("missing key", f"'{full}' {what}")
->>>>>>> main
         return found
 
     def _near(self, path: str) -> str:
@@ -127,7 +121,7 @@ class Opened:
         while group not in ("", "/"):
             group = group.rpartition("/")[0] or "/"
             found = self.find(group)
-            if isinstance(found, h5py.Group):
+            if isinstance(found, Group):
                 missing = path[len(group) :].strip("/").partition("/")[0]
                 return f"; '{group}' has {what_there_is(missing, found)}"
         return ""

@@ -135,13 +135,8 @@ class Fields:
         """Like `find`; a missing value is a reason to reject the frame."""
         found = self.find(name)
         if found is None:
-<<<<<<< HEAD
-            keys = ", ".join(f"{key!r:.40}" for key in list(self._values)[:12])
-            raise Rejected("missing key", f"'{name}' is not in {self.name}, which has {keys or 'nothing'}")
-=======
             there = what_there_is(name, self._values)
             raise Rejected("missing key", f"'{name}' is not in {self.name}, which has {there}")
->>>>>>> main
         return found
 
 

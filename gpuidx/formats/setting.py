@@ -37,8 +37,14 @@ class Setting:
     notes: Counter[str]
 
     @classmethod
-    def of(cls, geometry: Geometry, options: Options, masks: Masks | None = None) -> "Setting":
-        """That of a run."""
+    def of(
+        cls,
+        geometry: Geometry,
+        options: Options,
+        masks: Masks | None = None,
+        header_lookup: type[HeaderLookup] = HeaderLookup,
+    ) -> "Setting":
+        """That of a run, with header values read by an object of the class *header_lookup*."""
         notes: Counter[str] = Counter()
-        headers = HeaderLookup(geometry, options.copy_header, notes, options)
+        headers = header_lookup(geometry, options.copy_header, notes, options)
         return cls(geometry, options, masks, headers, Buffers(geometry.arrays), notes)
