@@ -6,6 +6,7 @@ Plain NumPy; what jitted loops need is in `gpuidx.smallmath`.
 """
 
 import itertools
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +41,12 @@ def primitive_axes(axes: NDArray[np.float64], centring: str) -> NDArray[np.float
     return PRIMITIVE[centring] @ axes
 
 
+@cache
 def unimodular_matrices() -> NDArray[np.int64]:
-    """The 3480 matrices with entries −1, 0, 1 and determinant +1, (matrix, 3, 3)."""
+    """The 3480 matrices with entries −1, 0, 1 and determinant +1, (matrix, 3, 3); not to be written to."""
     matrices = np.array(list(itertools.product((-1, 0, 1), repeat=9))).reshape(-1, 3, 3)
     chosen: NDArray[np.int64] = matrices[np.rint(np.linalg.det(matrices)) == 1]
+    chosen.flags.writeable = False
     return chosen
 
 

@@ -11,6 +11,12 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("gpuidx", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gpuidx")
 
+LONGEST = (
+    "test_cuda_compiles", "test_cuda_trials_data", "test_gpu_check", "test_peakfinder8_data", "test_run_cuda",
+    "test_run_device", "test_cuda_trials", "test_cuda_trial_mutants", "test_run", "test_unknown_cell",
+)  # fmt: skip
+"""Modules that come first: a process that meets them last leaves the others without work."""
+
 
 @pytest.fixture(scope="session")
 def data_folder(pytestconfig):
@@ -35,3 +41,4 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "data_folder" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.data)
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))

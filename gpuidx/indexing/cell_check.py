@@ -28,8 +28,10 @@ LARGEST_RATIO = 1e6
 
 def distinct_rows(matrices: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
     """The rows that matrices are made of, (row, 3), and which three each has, (matrix, 3)."""
-    rows, number = np.unique(matrices.reshape(-1, 3), axis=0, return_inverse=True)
-    return rows.astype(float), number.reshape(-1, 3).astype(np.int16)
+    rows = matrices.reshape(-1, 3)
+    base = 2 * int(np.abs(rows).max()) + 1  # one number for each row, in the order of rows
+    _, first, number = np.unique(rows @ (base**2, base, 1), return_index=True, return_inverse=True)
+    return rows[first].astype(float), number.reshape(-1, 3).astype(np.int16)
 
 
 class TargetCell:

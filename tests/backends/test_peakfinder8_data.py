@@ -31,8 +31,8 @@ LISTS = [
     "timepix512.peaks_B",
 ]  # fmt: skip
 
-LONG_ON_DEVICE = ("eiger16m_therm.A_none", "p12m_i23.A_none")
-"""Frames that the emulator needs half a minute for, once more with other options."""
+LONG_ON_DEVICE = ("eiger16m_therm.A_none", "eiger16m_therm.peaks_B", "p12m_i23.A_none")
+"""Frames that the emulator needs long for; `scripts/gpu-check` compares such frames on a device."""
 
 
 def read_frames(path: Path, geometry: Geometry) -> Iterator[tuple[str, np.ndarray, dict[str, float]]]:
@@ -85,6 +85,8 @@ def test_real_frames_give_the_peaks_of_crystfel_in_all_ways(name: str, data_fold
     lists = {frame["event"]: frame for frame in expected["frames"]}
     options = options_of(expected["command"])
     ways = ("packed", "lanes") if name in LONG_ON_DEVICE else WAYS
+    if name.replace("xgandalf", "asdf") in set(LISTS) - {name}:  # the same frames and options all over again
+        ways = ("packed",)
     finders = [finder(way, geometry, options, masks) for way in ways]
     checked = 0
     for event, image, headers in read_frames(path, geometry):
