@@ -213,7 +213,8 @@ def _compile_trials(parts: Collection[str]) -> None:
 def _compile_crystals(parts: Collection[str]) -> None:
     """Refinement and integration, as for lattices that a device has found."""
     frames = Frames()
-    lattice = Candidate(axes=np.linalg.inv(frames.crystal.recip).T, shift=np.zeros(2), score=100.0)
+    axes = np.ascontiguousarray(np.linalg.inv(frames.crystal.recip).T, np.float64)
+    lattice = Candidate(axes=axes, shift=np.zeros(2), score=100.0)
     for integration in ("rings-cen-grad", "prof2d")[: 1 + ("prof2d" in parts)]:
         pipeline = frames.pipeline("msgpack", integration=integration)
         for message in frames.messages():
