@@ -32,6 +32,9 @@ from gpuidx.stream.chunk import ChunkWriter
 Clock = Callable[[str], AbstractContextManager[Any]]
 """Gives, for the name of a stage, a context whose duration is counted."""
 
+Forward = Callable[[Message, bool], None]
+"""Takes each message whose frame is in the stream, and whether that is a hit, while the message is whole."""
+
 
 class Pipeline:
     """All steps of one run, made once per worker.
@@ -42,6 +45,8 @@ class Pipeline:
         Of the run; *cell* is None without a target cell.
     clock
         Told when a stage begins and ends (``--profile``).
+    forward
+        Sends messages on (``--asapo-output-stream``).
     """
 
     def __init__(
@@ -50,8 +55,10 @@ class Pipeline:
         geometry: Geometry,
         cell: UnitCell | None,
         clock: Clock = lambda stage: nullcontext(),
+        forward: Forward = lambda message, is_hit: None,
     ) -> None:
         masks = Masks(geometry, options.highres, options.mask_data)
+        self.forward = forward
         self.options, self.geometry, self.masks, self.clock = options, geometry, masks, clock
         self.decoder = Decoder(geometry, options, masks)
         self.filters = Filters.wanted(geometry, options, masks)
@@ -76,7 +83,7 @@ class Pipeline:
         """
         with self.clock("decode"):
             frame = self.decode(message)
-        return self.complete(frame, place)
+        return self.complete(frame, message, place)
 
     def lay_down(
         self, message: Message, place: memoryview, used: int
@@ -102,7 +109,7 @@ class Pipeline:
             return handover.laid_down(frame, place, used)
 
     def complete(
-        self, frame: Frame, place: memoryview, found: Found | None = None
+        self, frame: Frame, message: Message, place: memoryview, found: Found | None = None
     ) -> tuple[Result, int, int]:
         """All steps after decoding, but for those that a device has done already; see `process`.
 
@@ -110,8 +117,10 @@ class Pipeline:
         ----------
         frame
             Decoded.
+        message
+            From which it was.
         place
-            For the text of the chunk.
+            For the text of the chunk, which may be written over the message.
         found
             By a device; None if there was none.
         """
@@ -122,6 +131,8 @@ class Pipeline:
                 (found,) = self.search([dataclasses.replace(frame, peaks=found.peaks)])
         result = self.finish(frame, found)
         with self.clock("write"):
+            if self.is_written(result):
+                self.forward(message, result.hit)
             return result, self.write(result, place), len(found.candidates or ())
 
     def decode(self, message: Message, room: memoryview | None = None) -> Frame:
@@ -161,9 +172,11 @@ class Pipeline:
 
     def write(self, result: Result, place: memoryview) -> int:
         """The chunk's text into *place*; its size, 0 if the stream leaves the frame out."""
-        if not result.hit and not self.options.non_hits_in_stream:
-            return 0
-        return self.writer.write(result, place)
+        return self.writer.write(result, place) if self.is_written(result) else 0
+
+    def is_written(self, result: Result) -> bool:
+        """Whether the stream has a chunk for the frame."""
+        return result.hit or self.options.non_hits_in_stream
 
     def use_cell(self, cell: UnitCell | None) -> None:
         """Index with this target cell from now on; with None go on as before."""

@@ -24,7 +24,7 @@ _INTERNAL = ("fd-stream", "fd-mille", "shm-name", "queue-semaphore", "worker-id"
 """Given by indexamajig to its own workers."""
 
 NOT_BUILT_IN = (
-    "--asapo-output-stream", "--mille", "--mille-dir=", "--mille-file=", "--max-mille-level=",
+    "--mille", "--mille-dir=", "--mille-file=", "--max-mille-level=",
     "--harvest-file=", "--fromfile-input-file=",
 )  # fmt: skip
 """Options of indexamajig that this version does not have; ``=`` says that a value follows."""
