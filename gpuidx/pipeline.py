@@ -7,9 +7,10 @@ searches its peaks.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,12 +19,14 @@ from gpuidx import peaks as peak_lists
 from gpuidx.backends import choose_backend
 from gpuidx.backends.filters import Filters
 from gpuidx.cell import UnitCell
+from gpuidx.errors import Rejected
 from gpuidx.formats import Decoder
 from gpuidx.formats.frame import widened
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.indexing.consensus import primitive_parameters
 from gpuidx.indexing.lattices import Acceptance
+from gpuidx.indexing.solutions import read_solutions
 from gpuidx.integration.integrator import Integrator
 from gpuidx.model import Found, Frame, Message, Result
 from gpuidx.options import Options
@@ -31,6 +34,27 @@ from gpuidx.stream.chunk import ChunkWriter
 
 Clock = Callable[[str], AbstractContextManager[Any]]
 """Gives, for the name of a stage, a context whose duration is counted."""
+
+
+class Done(NamedTuple):
+    """A frame that is finished.
+
+    Attributes
+    ----------
+    result
+        What was found.
+    n_byte
+        Bytes of its chunk, at the beginning of its slot; 0 for a frame that the stream leaves out.
+    n_record
+        Bytes of the records for alignment of the detector, right behind the chunk.
+    n_candidate
+        Lattices before checks.
+    """
+
+    result: Result
+    n_byte: int
+    n_record: int
+    n_candidate: int
 
 
 class Pipeline:
@@ -58,16 +82,15 @@ class Pipeline:
         self.backend = choose_backend(options, geometry, masks, cell)
         self.cell = cell
         self.acceptance = Acceptance(geometry, cell, options, options)
+        self.solutions = None
+        if options.fromfile_input_file is not None:
+            self.solutions = read_solutions(options.fromfile_input_file)
+        self.notes: Counter[str] = Counter()
         self.integrator = Integrator(geometry, masks, options)
         self.writer = ChunkWriter(geometry, options, options.fix_divergence)
 
-    def process(self, message: Message, place: memoryview) -> tuple[Result, int, int]:
+    def process(self, message: Message, place: memoryview) -> Done:
         """Do everything for one message; the text of its chunk goes to *place*.
-
-        Returns
-        -------
-        result, n_byte, n_candidate
-            What was found; bytes written, 0 for a frame that the stream leaves out; lattices before checks.
 
         Raises
         ------
@@ -101,9 +124,7 @@ class Pipeline:
                 return frame, None
             return handover.laid_down(frame, place, used)
 
-    def complete(
-        self, frame: Frame, place: memoryview, found: Found | None = None
-    ) -> tuple[Result, int, int]:
+    def complete(self, frame: Frame, place: memoryview, found: Found | None = None) -> Done:
         """All steps after decoding, but for those that a device has done already; see `process`.
 
         Parameters
@@ -120,9 +141,11 @@ class Pipeline:
                 (found,) = self.search([widened(frame)])
             elif found.candidates is None:
                 (found,) = self.search([dataclasses.replace(frame, peaks=found.peaks)])
-        result = self.finish(frame, found)
+        result, n_candidate = self.finish(frame, found)
         with self.clock("write"):
-            return result, self.write(result, place), len(found.candidates or ())
+            n_byte = self.write(result, place)
+            n_record = self.write_records(result, place[n_byte:]) if n_byte else 0
+        return Done(result, n_byte, n_record, n_candidate)
 
     def decode(self, message: Message, room: memoryview | None = None) -> Frame:
         """Bytes to pixels, header values and, if they were sent along, checked peaks.
@@ -141,29 +164,53 @@ class Pipeline:
         self.backend.index(batch)
         return list(self.backend.results(batch))
 
-    def finish(self, frame: Frame, found: Found) -> Result:
-        """Candidates to refined, checked crystals with integrated reflections."""
+    def finish(self, frame: Frame, found: Found) -> tuple[Result, int]:
+        """Candidates to refined, checked crystals with integrated reflections; the number of candidates."""
+        hit = peak_lists.is_hit(found.peaks, self.options.min_peaks)
+        n_tries = found.n_tries
         with self.clock("refine and check"):
-            crystals = (
-                self.acceptance.crystals(frame, found.peaks, found.candidates) if found.candidates else ()
-            )
+            if self.solutions is not None and hit:
+                solutions, n_tries = self.solutions.of(frame.filename, frame.event), 1
+                if not solutions:
+                    self.notes[f"no crystal of this frame in {self.solutions.file}"] += 1
+                crystals = self.acceptance.given(frame, found.peaks, solutions)
+                n_candidate = len(solutions)
+            else:
+                candidates = found.candidates or ()
+                crystals = self.acceptance.crystals(frame, found.peaks, candidates)
+                n_candidate = len(candidates)
         with self.clock("integrate"):
             crystals = self.integrator.measure(widened(frame), crystals) if crystals else ()
         inv_d = peak_lists.one_over_d(found.peaks, frame)
-        return Result(
+        result = Result(
             frame=frame,
             peaks=found.peaks,
-            hit=peak_lists.is_hit(found.peaks, self.options.min_peaks),
+            hit=hit,
             peak_resolution=peak_lists.peak_resolution(np.asarray(inv_d)),
-            n_tries=found.n_tries,
+            n_tries=n_tries,
             crystals=crystals,
         )
+        return result, n_candidate
 
     def write(self, result: Result, place: memoryview) -> int:
         """The chunk's text into *place*; its size, 0 if the stream leaves the frame out."""
         if not result.hit and not self.options.non_hits_in_stream:
             return 0
         return self.writer.write(result, place)
+
+    def write_records(self, result: Result, place: memoryview) -> int:
+        """The crystals' records for alignment of the detector into *place*; their size.
+
+        Raises
+        ------
+        Rejected
+            If they do not fit.
+        """
+        records = b"".join(crystal.alignment for crystal in result.crystals)
+        if len(records) > len(place):
+            raise Rejected("records of --mille larger than the slot", "raise --slot-size")
+        place[: len(records)] = records
+        return len(records)
 
     def use_cell(self, cell: UnitCell | None) -> None:
         """Index with this target cell from now on; with None go on as before."""
@@ -180,6 +227,7 @@ class Pipeline:
 
     def take_notes(self) -> list[tuple[str, int]]:
         """What was ignored without harm since the last call, and how often."""
-        notes = list(self.decoder.notes.items())
+        notes = [*self.decoder.notes.items(), *self.notes.items()]
         self.decoder.notes.clear()
+        self.notes.clear()
         return notes

@@ -25,6 +25,7 @@ from gpuidx.flow.platform import allow_open_files
 from gpuidx.flow.slots import Slots
 from gpuidx.flow.stop import Stop, interruptible
 from gpuidx.geometry import Geometry, read_geometry
+from gpuidx.harvest import write_harvest
 from gpuidx.intake import Intake
 from gpuidx.options import PARTS_VARIABLE, Options
 from gpuidx.proposal import CellSearch
@@ -75,6 +76,7 @@ def run(options: Options, argv: Sequence[str]) -> int:
     check_inputs(options, geometry, cell)
     choice = decide(options)
     announce(options, geometry, cell, choice)
+    write_harvest(options, geometry, cell)
     try:
         with interruptible():
             has_cell = cell is not None and cell.parameters is not None

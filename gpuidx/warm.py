@@ -110,8 +110,8 @@ def warm(parts: Collection[str]) -> int:
     counts[1, 1] = -1  # its ring is added up pixel by pixel
     n_indexed = 0
     for kind in PIXEL_TYPES:
-        result, _, _ = pipeline.process(_as_message(_message(counts.astype(kind))), place)
-        n_indexed += bool(result.crystals)
+        done = pipeline.process(_as_message(_message(counts.astype(kind))), place)
+        n_indexed += bool(done.result.crystals)
     # only now: after frames that are too wide for the way of photon counts that way rests for a while
     for kind in PIXEL_TYPES:
         wide = counts.astype(kind) + np.array(1000, kind)

@@ -83,8 +83,7 @@ def processed(folder: Path, case: Case, number: int) -> tuple[Geometry, Result]:
     message = Message(
         serial=1, filename=f"{images / case.files}.h5", event=f"//{number}", data=memoryview(b"")
     )
-    result, _, _ = pipeline.process(message, memoryview(bytearray(4 << 20)))
-    return geometry, result
+    return geometry, pipeline.process(message, memoryview(bytearray(4 << 20))).result
 
 
 @pytest.mark.parametrize(("case", "number"), FRAMES)

@@ -5,10 +5,14 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from gpuidx.errors import StreamError
+
+BEGIN = 1024
+"""Bytes of an existing file by which it is recognised."""
 
 _NO_FILE = {errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.ESPIPE}
 
@@ -19,10 +23,13 @@ class Output:
     Parameters
     ----------
     path
-        Name as the user gave it; an existing file is overwritten if it begins with the first line of
-        *head*, the last word (a version) apart.  Any other file, such as the geometry, was named by mistake.
+        Name as the user gave it; an existing file is overwritten if it is empty or an output of this kind.
+        Any other file, such as the geometry, was named by mistake.
     head
         Written first.
+    is_ours
+        Whether a file with this beginning (`BEGIN` bytes) is an output of this kind; if it is None, the file
+        must begin with the first line of *head*, the last word (a version) apart.
 
     Attributes
     ----------
@@ -37,7 +44,7 @@ class Output:
         If the file cannot be made or written, or another process is writing it.
     """
 
-    def __init__(self, path: str, head: bytes = b"") -> None:
+    def __init__(self, path: str, head: bytes = b"", is_ours: Callable[[bytes], bool] | None = None) -> None:
         self.path = path
         self.size = self.n_chunk = 0
         try:
@@ -46,7 +53,8 @@ class Output:
             raise StreamError(f"{path}: cannot be created: {_reason(error)}") from error
         try:
             self._claim()
-            self._recognise(head)
+            first = head.split(b"\n", 1)[0].rsplit(b" ", 1)[0]
+            self._recognise(is_ours or (lambda begin: begin.startswith(first)))
             with suppress(OSError):  # a pipe or a device has no length
                 os.ftruncate(self._fd, 0)
             self._append(head)
@@ -65,18 +73,17 @@ class Output:
         except OSError:
             return
 
-    def _recognise(self, head: bytes) -> None:
+    def _recognise(self, is_ours: Callable[[bytes], bool]) -> None:
         """See to it that what is overwritten was an output as well."""
-        begin = head.split(b"\n", 1)[0].rsplit(b" ", 1)[0]
         status = os.fstat(self._fd)
-        if not stat.S_ISREG(status.st_mode) or not status.st_size or not begin:
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
             return
         try:
             with Path(self.path).open("rb") as file:
-                found = file.read(len(begin))
+                found = file.read(BEGIN)
         except OSError:  # it may be written, but not read
             return
-        if found != begin:
+        if not is_ours(found):
             raise StreamError(
                 f"{self.path}: this file exists and is not an output of an earlier run; remove it, "
                 "or give another name"

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from gpuidx.errors import OptionError
 from gpuidx.options.every import EveryOption, flag
-from gpuidx.options.foreign import ENGINES
+from gpuidx.options.foreign import ENGINES, FILE
 from gpuidx.options.peaks import PEAKS_SENT
 from gpuidx.options.running import MOST_BATCH
 
@@ -53,7 +53,7 @@ _AT_LEAST = {
     "slots": 0, "slot_size": 0, "task_limit": 0.001,
     "status_interval": 0.1, "zmq_requests": 1, "zmq_timeout": 0.001, "no_data_timeout": 0.001,
     "max_frames": 1, "max_indexer_threads": 1, "serial_start": 0, "advise_after": 1, "gpu_batch": 0,
-    "gpu_memory": 0, "gpu_max_latency": 0,
+    "gpu_memory": 0, "gpu_max_latency": 0, "max_mille_level": 0,
 }  # fmt: skip
 
 
@@ -151,3 +151,11 @@ def check_support(o: EveryOption) -> None:
     for name in o.engine_names:
         if name.split("-")[0] not in ENGINES:
             raise OptionError(f"--indexing={name} is not a method; known are none, {', '.join(ENGINES)}")
+    if FILE in o.engine_names and len(o.engine_names) > 1:
+        raise OptionError(
+            f"--indexing={o.indexing}: file cannot be combined with other methods; give it alone"
+        )
+    if FILE in o.engine_names and o.fromfile_input_file is None:
+        raise OptionError("--indexing=file needs the file with the crystals: --fromfile-input-file=FILE")
+    if FILE not in o.engine_names and o.fromfile_input_file is not None:
+        raise OptionError("--fromfile-input-file needs --indexing=file")

@@ -10,7 +10,10 @@ ENGINES = (
     "asdf", "dirax", "felix", "ffbidx", "file", "mosflm", "pinkIndexer", "smallcell", "taketwo", "xds",
     "xgandalf",
 )  # fmt: skip
-"""Indexing methods of CrystFEL; named on a command line they all mean gpuidx's own engine."""
+"""Indexing methods of CrystFEL; named on a command line all but `FILE` mean gpuidx's own engine."""
+
+FILE = "file"
+"""The method that takes crystals from a file."""
 
 
 REMOVED = {
@@ -30,9 +33,7 @@ def notices(o: EveryOption) -> list[str]:
 NOT_BUILT_IN = (
     "asapo-endpoint", "asapo-token", "asapo-beamtime", "asapo-source", "asapo-group", "asapo-stream",
     "asapo-output-stream", "asapo-wait-for-stream", "asapo-consumer-timeout", "asapo-acks", "prefix",
-    "basename", "no-check-prefix", "temp-dir", "wait-for-file", "cpu-pin", "mille", "mille-dir",
-    "mille-file", "max-mille-level", "int-diag",
-    "harvest-file", "spectrum-file",
+    "basename", "no-check-prefix", "temp-dir", "wait-for-file", "cpu-pin", "int-diag", "spectrum-file",
 )  # fmt: skip
 """Options of indexamajig that this version does not have."""
 
