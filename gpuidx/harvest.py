@@ -9,13 +9,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpuidx.cell import UnitCell
 from gpuidx.errors import OptionError
-from gpuidx.geometry import Geometry, length_from, wavelength_from
+from gpuidx.geometry import Detector, Geometry, length_from, wavelength_from
 from gpuidx.integration.method import parse_method
 from gpuidx.options import Options
 
 OWN_ENGINE = "gpuidx"
+
+FLAT = 10.0
+"""Pixel widths along the beam within which CrystFEL takes a detector to be flat."""
 
 
 def write_harvest(options: Options, geometry: Geometry, cell: UnitCell | None) -> None:
@@ -96,8 +101,18 @@ def _fixed_values(geometry: Geometry) -> tuple[float | None, float | None]:
     if at.value is not None:
         wavelength = 1e-10 * wavelength_from(geometry.wavelength_kind, at.value, at.unit)
     if geometry.clen.value is not None:
-        clen = geometry.detector(length_from(geometry.clen.value, geometry.clen.unit)).clen
+        detector = geometry.detector(length_from(geometry.clen.value, geometry.clen.unit))
+        clen = detector.clen if _is_flat(detector) else None
     return wavelength, clen
+
+
+def _is_flat(detector: Detector) -> bool:
+    """Whether the detector has one camera length: no panel is tilted, or apart from the others in z."""
+    width, height = detector.rect[:, 2], detector.rect[:, 3]
+    tilt = detector.fs[:, 2] * width + detector.ss[:, 2] * height
+    place = detector.corner[:, 2] * detector.pitch
+    apart = (place - place.mean()) / detector.pitch
+    return bool(np.abs(tilt).max() <= FLAT and np.abs(apart).max() <= FLAT)
 
 
 def _cell(cell: UnitCell | None) -> dict[str, Any] | None:

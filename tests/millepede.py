@@ -19,7 +19,18 @@ class Measurement:
 
 def read_records(path: Path) -> list[list[Measurement]]:
     """The measurements of each record of a file."""
-    words = np.frombuffer(path.read_bytes(), np.int32)
+    return records_of(path.read_bytes())
+
+
+def measurements(data: bytes) -> list[Measurement]:
+    """The measurements of the only record."""
+    (record,) = records_of(data)
+    return record
+
+
+def records_of(data: bytes) -> list[list[Measurement]]:
+    """The same for the bytes of a file."""
+    words = np.frombuffer(data, np.int32)
     records = []
     while len(words):
         n = int(words[0]) // 2

@@ -93,6 +93,7 @@ class AlignmentRecords:
         local = np.empty((len(pairs), 3, moves.shape[1]))
         local[:, :2] = _on_panel(back, spot, moves) / at[:, :1, None]
         local[:, 2] = -ERROR_WEIGHT * np.einsum("px,pmx->pm", along, moves)
+        local[:, 2, -1] = 0.0  # a turn about the beam leaves it as it is, but for rounding
         if not _is_determined(local):
             return b""
         labels, shifts = self._panel_moves(detector, panel, spot)
