@@ -144,7 +144,7 @@ class Pipeline:
         result, n_candidate = self.finish(frame, found)
         with self.clock("write"):
             n_byte = self.write(result, place)
-            n_record = self.write_records(result, place[n_byte:]) if n_byte else 0
+            n_record = write_records(result, place[n_byte:]) if n_byte else 0
         return Done(result, n_byte, n_record, n_candidate)
 
     def decode(self, message: Message, room: memoryview | None = None) -> Frame:
@@ -198,20 +198,6 @@ class Pipeline:
             return 0
         return self.writer.write(result, place)
 
-    def write_records(self, result: Result, place: memoryview) -> int:
-        """The crystals' records for alignment of the detector into *place*; their size.
-
-        Raises
-        ------
-        Rejected
-            If they do not fit.
-        """
-        records = b"".join(crystal.alignment for crystal in result.crystals)
-        if len(records) > len(place):
-            raise Rejected("records of --mille larger than the slot", "raise --slot-size")
-        place[: len(records)] = records
-        return len(records)
-
     def use_cell(self, cell: UnitCell | None) -> None:
         """Index with this target cell from now on; with None go on as before."""
         if cell is not None and cell != self.cell:
@@ -231,3 +217,19 @@ class Pipeline:
         self.decoder.notes.clear()
         self.notes.clear()
         return notes
+
+
+def write_records(result: Result, place: memoryview) -> int:
+    """The crystals' records for alignment of the detector into *place*; their size, bytes.
+
+    Raises
+    ------
+    Rejected
+        If they do not fit.
+    """
+    records = b"".join(crystal.alignment for crystal in result.crystals)
+    if len(records) > len(place):
+        detail = f"{len(records)} bytes, and room for {len(place)}; raise --slot-size"
+        raise Rejected("records of --mille larger than the slot", detail)
+    place[: len(records)] = records
+    return len(records)
