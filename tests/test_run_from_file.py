@@ -15,7 +15,7 @@ from gpuidx.pipeline import write_records
 from gpuidx.record import open_records
 
 DEVICE = str(Path(__file__).with_name("device_program.py"))
-N_FRAME = 6
+N_FRAME = 4
 FIRST = 5
 """Serial of the first frame."""
 
@@ -93,5 +93,5 @@ def test_a_file_of_another_kind_is_not_overwritten_with_records(folder: Path) ->
     (folder / "old.bin").write_bytes(np.array([6, 0, 7], np.int32).tobytes())
     open_records(str(folder), "old.bin").close()
     assert (folder / "old.bin").read_bytes() == b""
-    with pytest.raises(StreamError, match="--mille-dir=.*test.geom: cannot be made"):
+    with pytest.raises(StreamError, match="cannot be made"):
         open_records(str(folder / "test.geom"), "new.bin")
