@@ -30,6 +30,7 @@ def option(
     repeat: bool = False,
     switch: bool = False,
     off: bool = False,
+    positional: bool = False,
 ) -> Any:
     """One option: a dataclass field with what the command line needs to know of it.
 
@@ -51,6 +52,8 @@ def option(
         A pair ``--name`` and ``--no-name``; the one that is the default is hidden.
     off
         A bool that is True and has only ``--no-name``.
+    positional
+        A word without any dashes in front.
     """
     metadata = {
         "group": group,
@@ -62,6 +65,7 @@ def option(
         "repeat": repeat,
         "switch": switch,
         "off": off,
+        "positional": positional,
     }
     if flags:
         metadata["args"] = list(flags)
@@ -94,6 +98,9 @@ class _Parser(argparse_dataclass.ArgumentParser):  # type: ignore[misc]
             self._group_of[meta["group"]] = self.add_argument_group(meta["group"])
         group = self._group_of[meta["group"]]
         kwargs = {"dest": name, "default": argparse_dataclass.MISSING, "help": _help(field)}
+        if meta["positional"]:
+            del kwargs["dest"]
+            return group.add_argument(name, **kwargs, nargs="?", metavar=meta["metavar"])
         on_flag, off_flag = f"--{name.replace('_', '-')}", f"--no-{name.replace('_', '-')}"
         if meta["switch"]:
             on_help, off_help = kwargs["help"], argparse.SUPPRESS
@@ -133,7 +140,7 @@ def _plain_type(annotation: Any) -> Any:
 def _help(field: "dataclasses.Field[Any]") -> str:
     text: str = field.metadata["help"]
     default = field.default
-    if isinstance(default, bool) or default is None or default == ():
+    if isinstance(default, bool) or default in (None, (), ""):
         return text.replace("%", "%%")
     shown = ",".join(f"{x:g}" for x in default) if isinstance(default, tuple) else default
     return f"{text} (default: {shown})".replace("%", "%%")

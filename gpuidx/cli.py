@@ -12,7 +12,8 @@ from gpuidx.errors import GpuidxError, OptionError
 DESCRIPTION = (
     "Real-time processing of serial crystallography data: frames come in over ZeroMQ or from files, "
     "peaks, crystals and reflections go out as a CrystFEL stream.  "
-    "Other commands: gpuidx simulate, gpuidx warmup, gpuidx devices, gpuidx geom."
+    "Other commands: gpuidx simulate, gpuidx record, gpuidx replay, gpuidx warmup, "
+    "gpuidx devices, gpuidx geom."
 )
 
 
@@ -29,6 +30,18 @@ def _simulate(argv: Sequence[str]) -> int:
     from gpuidx.commands.simulate import main as simulate
 
     return simulate(argv)
+
+
+def _record(argv: Sequence[str]) -> int:
+    from gpuidx.commands.record import main as record
+
+    return record(argv)
+
+
+def _replay(argv: Sequence[str]) -> int:
+    from gpuidx.commands.replay import main as replay
+
+    return replay(argv)
 
 
 def _warmup(argv: Sequence[str]) -> int:
@@ -51,6 +64,8 @@ def _geom(argv: Sequence[str]) -> int:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "simulate": _simulate,
+    "record": _record,
+    "replay": _replay,
     "warmup": _warmup,
     "devices": _devices,
     "geom": _geom,

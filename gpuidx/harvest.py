@@ -125,12 +125,10 @@ def _cell(cell: UnitCell | None) -> dict[str, Any] | None:
 
 
 def _integration(o: Options) -> dict[str, Any]:
-    method = parse_method(o.integration)
-    flags = {} if method is None else {"sat": method.saturated, "cen": method.centre, "grad": method.gradient}
-    words = [
-        o.integration.replace(",", "-").split("-")[0],
-        *(name for name, is_set in flags.items() if is_set),
-    ]
+    method, words = parse_method(o.integration), ["none"]
+    if method is not None:
+        flags = {"sat": method.saturated, "cen": method.centre, "grad": method.gradient}
+        words = ["prof2d" if method.profile else "rings", *(name for name, is_set in flags.items() if is_set)]
     return {
         "method": "-".join(words),
         "radii": _radii(o.int_radius),

@@ -213,9 +213,10 @@ class Pipeline:
 
     def take_notes(self) -> list[tuple[str, int]]:
         """What was ignored without harm since the last call, and how often."""
-        notes = [*self.decoder.notes.items(), *self.notes.items()]
-        self.decoder.notes.clear()
-        self.notes.clear()
+        counters = (self.decoder.notes, self.integrator.notes, self.notes)
+        notes = [note for counter in counters for note in counter.items()]
+        for counter in counters:
+            counter.clear()
         return notes
 
 

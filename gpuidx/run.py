@@ -33,7 +33,7 @@ from gpuidx.record import Answered, Record
 from gpuidx.route import Route
 from gpuidx.selection import decide
 from gpuidx.sources import open_source
-from gpuidx.sources.contract import Source
+from gpuidx.sources.contract import LATE_ANSWERS, Source
 from gpuidx.start import (
     COMPILING,
     PREPARING,
@@ -57,9 +57,6 @@ STAGES = ("decode", "search and trials", "refine and check", "integrate", "write
 
 POLL_MS = 100
 """Longest wait of a turn, ms; the children's time limits are looked at as often."""
-
-LATE_ANSWERS = 3.0
-"""Seconds that answers under way are waited for after a stop."""
 
 
 def run(options: Options, argv: Sequence[str]) -> int:

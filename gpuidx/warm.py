@@ -57,11 +57,13 @@ _CELL = UnitCell(parameters=(29.0, 31.0, 37.0, 90.0, 90.0, 90.0), lattice_type="
 _ENERGY = 9000.0
 
 
-def _options(peaks: str, fast: bool = False, filters: bool = False) -> Options:
+def _options(
+    peaks: str, fast: bool = False, filters: bool = False, integration: str = "rings-cen-grad"
+) -> Options:
     return Options(
         geometry="warm.geom", output="warm.stream", pdb="warm.cell", zmq_input=("tcp://warm:1",),
         zmq_request="next",
-        peaks=peaks, threshold=20.0, min_snr=3.0, min_pix_count=1, integration="rings-cen-grad",
+        peaks=peaks, threshold=20.0, min_snr=3.0, min_pix_count=1, integration=integration,
         min_squared_gradient=100.0, min_sig=1.0, median_filter=2 * filters, filter_noise=filters,
         peakfinder8_fast=fast, refine_shift=fast,
     )  # fmt: skip
@@ -129,6 +131,10 @@ def warm(parts: Collection[str]) -> int:
         filtered = Pipeline(_options("zaef", filters=True), geometry, _CELL)
         for kind in PIXEL_TYPES:
             filtered.process(_as_message(_message(counts.astype(kind))), place)
+    if "prof2d" in parts:
+        profiles = Pipeline(_options("peakfinder8", integration="prof2d"), geometry, _CELL)
+        for kind in PIXEL_TYPES:
+            profiles.process(_as_message(_message(counts.astype(kind))), place)
     if "no cell" in parts:
         warm_trials_without_cell()
     supplied = Pipeline(_options("msgpack"), geometry, _CELL)

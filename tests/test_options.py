@@ -181,7 +181,7 @@ def test_negative_number_is_a_value() -> None:
         ("-g a -o a -i list --peaks=peakfinder8 --axis-range=50,20", "--axis-range needs two rising numbers"),
         ("-g a -o a -i list --peaks=peakfinder8 --axis-range=0,inf", "--axis-range needs two rising numbers"),
         ("-g a -o a -p a -i list --peaks=peakfinder8 --indexing=foo", "--indexing=foo is not a method"),
-        ("-g a -o a -p a -i list --peaks=peakfinder8 --integration=prof2d", "prof2d"),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --integration=prof3d", "prof3d"),
         ("-g a -o a -p a -i list --peaks=peakfinder8 --integration=rings-foo", "not understood"),
         ("-g a -o a -p a -i list --peaks=peakfinder8 -j 0", "-j is 0; it must be at least 1"),
         ("-g a -o a -p a -i list --peaks=peakfinder8 -j x", "invalid int value: 'x'"),

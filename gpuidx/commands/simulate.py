@@ -2,9 +2,7 @@
 """``gpuidx simulate``: frames with known truth, into HDF5 files or over ZeroMQ."""
 
 import dataclasses
-import signal
 import sys
-import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing, nullcontext
@@ -17,22 +15,26 @@ from numpy.typing import NDArray
 
 from gpuidx.arguments import option, parse
 from gpuidx.cell import UnitCell, parse_cell, read_cell
+from gpuidx.commands.serving import stopped_by_signals
 from gpuidx.errors import InputFileError, OptionError, StreamError
 from gpuidx.geometry import Geometry, parse_geometry, read_geometry
 from gpuidx.simulation.detector import LYSOZYME, default_geometry
+from gpuidx.simulation.encode_hdf5 import COMPRESSIONS as HDF5_COMPRESSIONS
+from gpuidx.simulation.encoder import Encoder, Sized
 from gpuidx.simulation.files import write_frames, write_mask
+from gpuidx.simulation.formats import EncodeSettings
 from gpuidx.simulation.frames import SimulatedFrame, Simulator
-from gpuidx.simulation.messages import EncodedFrame, encode
 from gpuidx.simulation.serve import ServeSettings, serve
 from gpuidx.simulation.settings import FRAMES, SERVING, WRITING, FrameSettings
 from gpuidx.simulation.truth import TruthFile
 
 DESCRIPTION = """Simulated still frames with known truth: written to HDF5 files (--output) or
-served as MsgPack over ZeroMQ (--serve).  Without -g and -p: a detector of four panels, and lysozyme."""
+served over ZeroMQ in any format that gpuidx reads (--serve, --format).
+Without -g and -p: a detector of four panels, and lysozyme.  docs/simulate.md has examples."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulateOptions(ServeSettings, FrameSettings):
+class SimulateOptions(ServeSettings, EncodeSettings, FrameSettings):
     """All options of the command."""
 
     geometry: Optional[str] = option(  # noqa: UP045
@@ -66,22 +68,25 @@ class SimulateOptions(ServeSettings, FrameSettings):
         metavar="FILE",
         help="write the bad pixels as HDF5 mask; the built-in geometry names it",
     )
+    rate: float = option(
+        0.0, group=SERVING, metavar="HZ", help="frames per second; 0: as fast as they are taken"
+    )
     distinct: int = option(
         0, group=SERVING, metavar="N",
         help="make so many different frames before serving, then send them in turn; 0: as --memory allows",
     )  # fmt: skip
     memory: int = option(1000, group=SERVING, metavar="MB", help="memory for frames that are served")
-    image: bool = option(True, group=SERVING, off=True, help="send peak lists only")
-    bin_keys: bool = option(
-        False, group=SERVING, help="keys of the image map are bytes, as msgpack-numpy has them, not text"
-    )
-    peak_photons: int = option(
-        60, group=SERVING, metavar="N", help="photons of the weakest spot in the peak lists that are sent"
-    )
 
     def __post_init__(self) -> None:
         if (self.serve == "none") == (self.output is None):
-            raise OptionError("give either --output=PREFIX to write files or --serve=rep, router or pub")
+            raise OptionError(
+                "give either --output=PREFIX to write files or --serve=rep, router, pub or push"
+            )
+        if self.output is not None and self.format not in ("msgpack", "hdf5"):
+            raise OptionError(f"--output writes HDF5 files; --format={self.format} is for --serve")
+        if self.output is not None and self.compression not in ("", *HDF5_COMPRESSIONS):
+            known = ", ".join(HDF5_COMPRESSIONS)
+            raise OptionError(f"--compression={self.compression}: HDF5 files have {known}")
         if self.frames < 0 or (self.frames == 0 and self.output is not None):
             raise OptionError(
                 f"--frames is {self.frames}; it must be at least 1, or 0 to serve until stopped"
@@ -124,7 +129,7 @@ def _inputs(options: SimulateOptions) -> tuple[Geometry, UnitCell]:
         geometry = read_geometry(options.geometry)
         geometry_text = geometry.text
     else:
-        form = "hdf5" if options.output else "msgpack"
+        form = "hdf5" if options.output else options.format
         geometry_text = default_geometry(options.size, form, options.mask)
         geometry = parse_geometry(geometry_text, "built-in geometry")
     if options.pdb is not None:
@@ -168,15 +173,14 @@ def _truths(simulator: Simulator, n_frame: int, options: SimulateOptions) -> Gen
 def _write(simulator: Simulator, options: SimulateOptions) -> None:
     assert options.output is not None
     frames = _truths(simulator, options.frames, options)
-    files = write_frames(frames, options.frames, Path(options.output), simulator.geometry)
+    compression = HDF5_COMPRESSIONS[options.compression or "none"]
+    files = write_frames(frames, options.frames, Path(options.output), simulator.geometry, compression)
     print(f"{options.frames} frames in {files[0]}" + (f" to {files[-1]}" if len(files) > 1 else ""))
 
 
 def _serve(simulator: Simulator, options: SimulateOptions) -> None:
-    messages = _messages(simulator, options)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    encoder = Encoder(simulator, options)
+    messages = _messages(simulator, encoder, options)
     asked = options.frames or "endless"
 
     def ready(address: str) -> None:
@@ -184,29 +188,19 @@ def _serve(simulator: Simulator, options: SimulateOptions) -> None:
             f"serving {asked} frames, {len(messages)} different, by {options.serve} at {address}", flush=True
         )
 
-    served = serve(messages, options.frames, options, ready, stop)
-    rate = f", {(served.sent - 1) / served.seconds:.1f} a second" if served.seconds else ""
-    refused = f", {served.refused} requests not understood" if served.refused else ""
-    print(f"{served.sent} frames sent{rate}{refused}", flush=True)
+    with stopped_by_signals() as stop:
+        print(serve(encoder.series(messages, options.frames, options.rate), options, ready, stop), flush=True)
 
 
-def _messages(simulator: Simulator, options: SimulateOptions) -> list[EncodedFrame]:
+def _messages(simulator: Simulator, encoder: Encoder, options: SimulateOptions) -> list[Sized]:
     """All messages, made before the first is sent so that making them does not limit the rate."""
     most: Any = options.distinct or options.frames or 1000
-    messages: list[EncodedFrame] = []
+    messages: list[Sized] = []
     size = 0
     with closing(_truths(simulator, min(most, options.frames or most), options)) as frames:
         for frame in frames:
-            messages.append(
-                encode(
-                    frame,
-                    simulator.geometry,
-                    with_image=options.image,
-                    least_photons=options.peak_photons,
-                    bin_keys=options.bin_keys,
-                )
-            )
-            size += len(messages[-1].data)
-            if not options.distinct and size + len(messages[-1].data) > options.memory * 1e6:
+            messages.append(encoder.message(frame))
+            size += messages[-1].n_byte
+            if not options.distinct and size + messages[-1].n_byte > options.memory * 1e6:
                 break
     return messages

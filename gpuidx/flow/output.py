@@ -27,6 +27,8 @@ class Output:
         Any other file, such as the geometry, was named by mistake.
     head
         Written first.
+    overwrite
+        Whether a file of an earlier run may be overwritten at all.
     is_ours
         Whether a file with this beginning (`BEGIN` bytes) is an output of this kind; if it is None, the file
         must begin with the first line of *head*, the last word (a version) apart.
@@ -44,7 +46,13 @@ class Output:
         If the file cannot be made or written, or another process is writing it.
     """
 
-    def __init__(self, path: str, head: bytes = b"", is_ours: Callable[[bytes], bool] | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        head: bytes = b"",
+        overwrite: bool = True,
+        is_ours: Callable[[bytes], bool] | None = None,
+    ) -> None:
         self.path = path
         self.size = self.n_chunk = 0
         try:
@@ -54,7 +62,7 @@ class Output:
         try:
             self._claim()
             first = head.split(b"\n", 1)[0].rsplit(b" ", 1)[0]
-            self._recognise(is_ours or (lambda begin: begin.startswith(first)))
+            self._recognise(is_ours or (lambda begin: begin.startswith(first)), overwrite)
             with suppress(OSError):  # a pipe or a device has no length
                 os.ftruncate(self._fd, 0)
             self._append(head)
@@ -73,11 +81,13 @@ class Output:
         except OSError:
             return
 
-    def _recognise(self, is_ours: Callable[[bytes], bool]) -> None:
+    def _recognise(self, is_ours: Callable[[bytes], bool], overwrite: bool) -> None:
         """See to it that what is overwritten was an output as well."""
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode) or not status.st_size:
             return
+        if not overwrite:
+            raise StreamError(f"{self.path}: this file exists already; remove it, or give another name")
         try:
             with Path(self.path).open("rb") as file:
                 found = file.read(BEGIN)
@@ -89,31 +99,35 @@ class Output:
                 "or give another name"
             )
 
-    def write(self, chunk: bytes | bytearray | memoryview) -> None:
-        """Append one chunk.
+    def write(self, *pieces: bytes | bytearray | memoryview) -> None:
+        """Append one chunk, whose pieces need not lie together.
 
         Raises
         ------
         StreamError
             If it does not go to the file as a whole; nothing of it is left there then.
         """
-        self._append(chunk)
+        self._append(*pieces)
         self.n_chunk += 1
 
-    def _append(self, data: bytes | bytearray | memoryview) -> None:
-        rest, written = memoryview(data), 0
+    def _append(self, *pieces: bytes | bytearray | memoryview) -> None:
         try:
-            while written < len(rest):  # the write after a short one says what is wrong
-                n = os.write(self._fd, rest[written:])
-                if n == 0:
-                    raise OSError(errno.ENOSPC, "nothing could be written")
-                written += n
+            written = sum(self._write_all(memoryview(piece)) for piece in pieces)
         except OSError as error:
             with suppress(OSError):  # a pipe does not take anything back
                 os.ftruncate(self._fd, self.size)
                 os.lseek(self._fd, self.size, os.SEEK_SET)
             raise StreamError(f"{self.path}: cannot be written: {_reason(error)}") from error
         self.size += written
+
+    def _write_all(self, data: memoryview) -> int:
+        written = 0
+        while written < len(data):  # the write after a short one says what is wrong
+            n = os.write(self._fd, data[written:])
+            if n == 0:
+                raise OSError(errno.ENOSPC, "nothing could be written")
+            written += n
+        return written
 
     def close(self) -> None:
         """Have everything on the disk, and close; a second call does nothing.

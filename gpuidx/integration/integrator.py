@@ -2,6 +2,7 @@
 """Crystals with their reflections: prediction and integration of one frame."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from gpuidx.geometry.detector import Geometry
 from gpuidx.geometry.ewald import offset_of_shift, shifted_back
 from gpuidx.geometry.masks import Masks
-from gpuidx.integration import rings
+from gpuidx.integration import boxes, prof2d, rings
 from gpuidx.integration.method import parse_method
 from gpuidx.integration.pixels import Pixels, Tables, box_tables, mark_discs, value_rules
 from gpuidx.integration.prediction import FAR, Predictions, predict
@@ -26,6 +27,9 @@ OVERPREDICTION = 5.0
 PER_NM = 0.1
 """Å⁻¹ in 1 nm⁻¹."""
 
+NO_PROFILE = "crystals without reflections: no spot was clear enough for a profile (prof2d)"
+"""A note."""
+
 _FIRST_CAPACITY = 8192
 
 
@@ -38,10 +42,16 @@ class Integrator:
         Of the run.
     options
         ``--integration`` and what belongs to it.
+
+    Attributes
+    ----------
+    notes
+        What went wrong without harm to the rest, and how often.
     """
 
     def __init__(self, geometry: Geometry, masks: Masks, options: IntegrationOptions) -> None:
         self._geometry, self._masks = geometry, masks
+        self.notes: Counter[str] = Counter()
         self._method = None if options.cell_parameters_only else parse_method(options.integration)
         self._radius_factor = OVERPREDICTION if options.overpredict else 1.0
         self._push_res = options.push_res * PER_NM
@@ -147,33 +157,29 @@ class Integrator:
         rect: NDArray[np.int32],
         gain: NDArray[np.float64],
     ) -> Reflections:
-        assert self._method is not None
-        measured, n_saturated, n_implausible = rings.integrate_spots(
-            pixels,
-            self._tables,
-            self._width,
-            position,
-            spots.panel,
-            rect,
-            gain,
-            self._max_adu,
-            self._method.centre,
-            self._method.saturated,
-            self._method.gradient,
-            self._results,
-            self._chosen,
-        )
+        method = self._method
+        assert method is not None
+        where = (pixels, self._tables, self._width, position, spots.panel, rect)
+        how = (method.centre, method.saturated, method.gradient, self._results, self._chosen)
+        if method.profile:
+            measured, n_saturated, n_implausible, n_clear = prof2d.integrate_spots(
+                *where, self._max_adu, *how
+            )
+            if len(spots) and not n_clear:
+                self.notes[NO_PROFILE] += 1
+        else:
+            measured, n_saturated, n_implausible = rings.integrate_spots(*where, gain, self._max_adu, *how)
         chosen, values = self._chosen[:measured], self._results[:measured]
         if (len(spots) - measured) * 4 > len(spots):
             log.debug("%d of %d reflections could not be integrated", len(spots) - measured, len(spots))
         return Reflections(
             hkl=spots.hkl[chosen],
-            intensity=values[:, rings.INTENSITY].copy(),
-            sigma=values[:, rings.SIGMA].copy(),
-            peak=values[:, rings.PEAK].copy(),
-            background=values[:, rings.BACKGROUND].copy(),
-            fs=values[:, rings.FS].copy(),
-            ss=values[:, rings.SS].copy(),
+            intensity=values[:, boxes.INTENSITY].copy(),
+            sigma=values[:, boxes.SIGMA].copy(),
+            peak=values[:, boxes.PEAK].copy(),
+            background=values[:, boxes.BACKGROUND].copy(),
+            fs=values[:, boxes.FS].copy(),
+            ss=values[:, boxes.SS].copy(),
             panel=spots.panel[chosen],
             n_saturated=n_saturated,
             n_implausible=n_implausible,

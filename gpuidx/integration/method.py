@@ -22,6 +22,8 @@ class Method:
 
     Attributes
     ----------
+    profile
+        Fit a profile (``prof2d``), not sum pixels (``rings``).
     centre
         Move the box to the brightest pixel (``-cen``).
     saturated
@@ -30,16 +32,20 @@ class Method:
         Fit a plane to the background (``-grad``), not a constant.
     """
 
+    profile: bool = False
     centre: bool = False
     saturated: bool = False
     gradient: bool = False
 
 
+_DEFAULTS = {"rings": Method(), "prof2d": Method(profile=True, centre=True)}
+
+
 def parse_method(text: str) -> Method | None:
     """The method that ``--integration`` names; None for ``none``.
 
-    Words are separated by hyphens or commas; a later one overrides an earlier one, and ``rings`` sets
-    all back to the defaults (CrystFEL 0.12, behaviour of ``--integration``).
+    Words are separated by hyphens or commas; a later one overrides an earlier one, and ``rings`` and
+    ``prof2d`` set all back to their defaults (CrystFEL 0.12, behaviour of ``--integration``).
 
     Raises
     ------
@@ -50,8 +56,8 @@ def parse_method(text: str) -> Method | None:
     for word in re.split("[-,]", text):
         if word == "none":
             return None
-        if word == "rings":
-            method = Method()
+        if word in _DEFAULTS:
+            method = _DEFAULTS[word]
         elif word in _SWITCHES:
             name, value = _SWITCHES[word]
             method = replace(method, **{name: value})

@@ -7,7 +7,7 @@ field types at run time, so there is no `from __future__ import annotations` in 
 
 from dataclasses import dataclass
 
-from gpuidx.options.checks import check_sources, check_support, check_values
+from gpuidx.options.checks import check_least, check_links, check_sources, check_support, check_values
 from gpuidx.options.every import OPTIONAL_PARTS, PARTS_VARIABLE, EveryOption
 from gpuidx.options.foreign import explain_unknown, notices
 from gpuidx.options.indexing import IndexOptions
@@ -15,12 +15,12 @@ from gpuidx.options.integration import IntegrationOptions
 from gpuidx.options.output import OutputOptions
 from gpuidx.options.peaks import PEAKS_SENT, PeakOptions
 from gpuidx.options.running import USUAL_BATCH, RunOptions
-from gpuidx.options.source import InputOptions
+from gpuidx.options.source import InputOptions, LinkOptions
 
 __all__ = [
     "OPTIONAL_PARTS", "PARTS_VARIABLE", "PEAKS_SENT", "USUAL_BATCH", "IndexOptions", "InputOptions",
-    "IntegrationOptions", "Options", "OutputOptions", "PeakOptions", "RunOptions", "explain_unknown",
-    "notices",
+    "IntegrationOptions", "LinkOptions", "Options", "OutputOptions", "PeakOptions", "RunOptions",
+    "check_least", "check_links", "explain_unknown", "notices",
 ]  # fmt: skip
 
 

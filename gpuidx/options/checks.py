@@ -9,6 +9,7 @@ from gpuidx.options.every import EveryOption, flag
 from gpuidx.options.foreign import ENGINES, FILE
 from gpuidx.options.peaks import PEAKS_SENT
 from gpuidx.options.running import MOST_BATCH
+from gpuidx.options.source import LinkOptions
 
 
 def check_sources(o: EveryOption) -> None:
@@ -27,6 +28,17 @@ def check_sources(o: EveryOption) -> None:
         raise OptionError("--input and --zmq-input exclude each other; give one")
     if o.input is None and not o.zmq_input:
         raise OptionError("no input; give a list of files with -i or an address with --zmq-input")
+    check_links(o)
+
+
+def check_links(o: LinkOptions) -> None:
+    """See that there is one way to receive messages, if there is a sender.
+
+    Raises
+    ------
+    OptionError
+        For the first fault.
+    """
     ways = {
         "--zmq-subscribe": bool(o.zmq_subscribe),
         "--zmq-request": o.zmq_request is not None,
@@ -76,6 +88,22 @@ _MOST_REQUESTS = 1000
 """In flight; each has a socket of its own."""
 
 
+def check_least(o: LinkOptions) -> None:
+    """See that no number is too small, nor that of requests too large.
+
+    Raises
+    ------
+    OptionError
+        For the first fault.
+    """
+    for name, least in _AT_LEAST.items():
+        value = getattr(o, name, None)
+        if value is not None and not value >= least:
+            raise OptionError(f"{flag(name)} is {value:g}; it must be at least {least:g}")
+    if o.zmq_requests > _MOST_REQUESTS:
+        raise OptionError(f"--zmq-requests is {o.zmq_requests}; it must be at most {_MOST_REQUESTS}")
+
+
 def check_values(o: EveryOption) -> None:
     """See that each value is one that it can have.
 
@@ -84,10 +112,7 @@ def check_values(o: EveryOption) -> None:
     OptionError
         For the first fault.
     """
-    for name, least in _AT_LEAST.items():
-        value = getattr(o, name)
-        if value is not None and not value >= least:
-            raise OptionError(f"{flag(name)} is {value:g}; it must be at least {least:g}")
+    check_least(o)
     for field in fields(o):
         value = getattr(o, field.name)
         if type(value) is int and abs(value) > _MOST_INTEGER:
@@ -102,8 +127,6 @@ def check_values(o: EveryOption) -> None:
             raise OptionError(f"{flag(name)} is {value:g}; it must be above 0")
     if math.isnan(o.push_res):
         raise OptionError("--push-res is nan; it is a number of nm⁻¹")
-    if o.zmq_requests > _MOST_REQUESTS:
-        raise OptionError(f"--zmq-requests is {o.zmq_requests}; it must be at most {_MOST_REQUESTS}")
     if o.gpu_batch > MOST_BATCH:
         raise OptionError(f"--gpu-batch is {o.gpu_batch}; it must be at most {MOST_BATCH}")
     if o.median_filter > MOST_MEDIAN_RADIUS:
@@ -143,10 +166,8 @@ def check_support(o: EveryOption) -> None:
             "give --no-revalidate with --no-image-data"
         )
     words = o.integration.replace(",", "-").split("-")
-    known = {"none", "rings", "cen", "nocen", "sat", "nosat", "grad", "nograd"}
-    if words[0] == "prof2d":
-        raise OptionError("--integration=prof2d is not built in yet; give rings")
-    if words[0] not in ("rings", "none") or not set(words) <= known:
+    known = {"none", "rings", "prof2d", "cen", "nocen", "sat", "nosat", "grad", "nograd"}
+    if words[0] not in ("rings", "prof2d", "none") or not set(words) <= known:
         raise OptionError(f"--integration={o.integration} is not understood; for instance rings-nocen-nosat")
     for name in o.engine_names:
         if name.split("-")[0] not in ENGINES:

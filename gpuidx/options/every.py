@@ -10,7 +10,7 @@ from gpuidx.options.peaks import PeakOptions
 from gpuidx.options.running import RunOptions
 from gpuidx.options.source import InputOptions
 
-OPTIONAL_PARTS = ("zaef", "peakfinder9", "filters", "no cell")
+OPTIONAL_PARTS = ("zaef", "peakfinder9", "filters", "no cell", "prof2d")
 """What is compiled only for runs that need it."""
 
 PARTS_VARIABLE = "GPUIDX_PARTS"
@@ -32,6 +32,7 @@ class EveryOption(RunOptions, OutputOptions, IntegrationOptions, IndexOptions, P
             self.peaks,
             "filters" if self.filters else "",
             "no cell" if self.makes_trials and not has_cell else "",
+            "prof2d" if "prof2d" in self.integration else "",
         }
         return [part for part in OPTIONAL_PARTS if part in needed]
 

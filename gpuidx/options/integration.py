@@ -15,7 +15,7 @@ class IntegrationOptions:
 
     integration: str = option(
         "rings-nocen-nosat-nograd", group=INTEGRATION, metavar="METHOD",
-        help="none, or rings with -cen, -sat, -grad or their opposites -nocen, -nosat, -nograd",
+        help="none, or rings or prof2d with -cen, -sat, -grad or their opposites -nocen, -nosat, -nograd",
     )  # fmt: skip
     fix_profile_radius: float | None = option(
         None, group=INTEGRATION, metavar="R", help="profile radius in m⁻¹ instead of that of the peaks"

@@ -13,14 +13,20 @@ DATA_FORMATS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputOptions:
-    """Where frames come from and how they are understood."""
+class FileOptions:
+    """Files that a run reads."""
 
     input: str | None = option(
         None, "-i", "--input", group=BASIC, metavar="FILE",
         help="list of image files, one per line, perhaps with an event; - for standard input",
     )  # fmt: skip
     geometry: str = option("", "-g", "--geometry", group=BASIC, metavar="FILE", help="geometry file (.geom)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkOptions:
+    """Which senders messages are received from, and how."""
+
     zmq_input: tuple[str, ...] = option(
         (), group=BASIC, metavar="ADDRESS", repeat=True,
         help="receive frames over ZeroMQ from this address; repeatable",
@@ -43,16 +49,8 @@ class InputOptions:
     zmq_own_key: str | None = option(
         None, group=BASIC, metavar="FILE", help="own secret key (CURVE); with --zmq-bind that of the server"
     )
-    data_format: str = option(
-        "auto", group=BASIC, metavar="FORMAT", choices=DATA_FORMATS,
-        help=f"format of streamed frames: {', '.join(DATA_FORMATS)}",
-    )  # fmt: skip
     image_data: bool = option(
         True, group=BASIC, off=True, help="do not read the image, only headers and the peak list"
-    )
-    mask_data: bool = option(True, group=BASIC, off=True, help="do not read pixel masks from files")
-    highres: float = option(
-        math.inf, group=BASIC, metavar="A", type=float, help="ignore pixels beyond this resolution, in Å"
     )
     no_data_timeout: float | None = option(
         None, group=BASIC, metavar="S", help="end the run when nothing has come for this many seconds"
@@ -65,3 +63,17 @@ class InputOptions:
         60.0, group=BASIC, metavar="S",
         help="ask again if a request was not answered for this long although the connection lives",
     )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions(LinkOptions, FileOptions):
+    """Where frames come from and how they are understood."""
+
+    data_format: str = option(
+        "auto", group=BASIC, metavar="FORMAT", choices=DATA_FORMATS,
+        help=f"format of streamed frames: {', '.join(DATA_FORMATS)}",
+    )  # fmt: skip
+    mask_data: bool = option(True, group=BASIC, off=True, help="do not read pixel masks from files")
+    highres: float = option(
+        math.inf, group=BASIC, metavar="A", type=float, help="ignore pixels beyond this resolution, in Å"
+    )

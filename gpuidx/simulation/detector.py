@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A detector and a cell for those who have no files at hand: text as in .geom and .cell files."""
 
+from typing import NamedTuple
+
 PIXELS_PER_METRE = 13333.3
 """75 µm pixels."""
 
@@ -24,13 +26,52 @@ ga = 90.00 deg
 """
 """Hen egg-white lysozyme."""
 
+
+class Names(NamedTuple):
+    """How a geometry looks up what a format has.
+
+    Attributes
+    ----------
+    beam, clen
+        Statement of the photon energy or wavelength; header and unit of the camera length.
+    data
+        Name of the pixels, which means nothing in formats with one image.
+    more
+        Further lines.
+    """
+
+    beam: str
+    clen: str
+    data: str = "data"
+    more: str = ""
+
+
+_DECTRIS_ENERGY = "photon_energy = incident_energy eV"
+
+NAMES = {
+    "msgpack": Names(
+        "photon_energy = beam_energy eV", "detector_distance mm", "detector_data", "peak_list = peak_list"
+    ),
+    "hdf5": Names(
+        "photon_energy = /entry/beam_energy eV", "/entry/detector_distance mm", "/entry/data",
+        "dim0 = %\ndim1 = ss\ndim2 = fs",
+    ),
+    "seedee": Names("photon_energy = beam/energy eV", "detector/distance m"),
+    "cbf": Names("wavelength = Wavelength A", "Detector_distance m"),
+    "dectris-v1": Names("photon_energy = photon_energy eV", "detector_distance m"),
+    "dectris-v2": Names(_DECTRIS_ENERGY, "detector_translation/2 m", "threshold_1"),
+    "jungfraujoch": Names(_DECTRIS_ENERGY, "detector_distance m"),
+    "lclstreamer": Names("photon_energy = photon_energy eV", "detector/distance m"),
+}  # fmt: skip
+"""For each format that frames are simulated in; ``hdf5`` for files of many frames, too."""
+
 _TOP = """; Four square panels about the beam, each turned by a little, as real ones are.
 adu_per_photon = 1
 res = {res}
-photon_energy = {photon_energy} eV
-clen = {clen} mm
+{beam}
+clen = {clen}
 data = {data}
-{dims}
+{more}
 badcentre/min_x = -{hole}
 badcentre/max_x = {hole}
 badcentre/min_y = -{hole}
@@ -60,24 +101,18 @@ def default_geometry(n: int = 1024, form: str = "msgpack", mask: str | None = No
     n
         Pixels along a side of the data array, even.
     form
-        ``"msgpack"``: keys as OM sends them, and a peak list; ``"hdf5"``: many frames in one file.
+        One of `NAMES`.
     mask
         File of a pixel mask, 1 = bad, as `gpuidx.simulation.files.write_mask` makes it; none if None.
     """
     half = n // 2
-    if form == "msgpack":
-        names = {"photon_energy": "beam_energy", "clen": "detector_distance", "data": "detector_data"}
-        dims = "peak_list = peak_list"
-    else:
-        names = {
-            "photon_energy": "/entry/beam_energy",
-            "clen": "/entry/detector_distance",
-            "data": "/entry/data",
-        }
-        dims = "dim0 = %\ndim1 = ss\ndim2 = fs"
+    names = NAMES[form]
+    more = names.more
     if mask is not None:
-        dims += f"\nmask0_file = {mask}\nmask0_data = {MASK_PATH}\nmask0_badbits = 1"
-    text = _TOP.format(res=PIXELS_PER_METRE, dims=dims, hole=n // 64, **names)
+        more += f"\nmask0_file = {mask}\nmask0_data = {MASK_PATH}\nmask0_badbits = 1"
+    text = _TOP.format(
+        res=PIXELS_PER_METRE, beam=names.beam, clen=names.clen, data=names.data, more=more, hole=n // 64
+    )
     for number, (turn, tilt) in enumerate(_TURNS):
         column, row = number % 2, number // 2
         text += _PANEL.format(

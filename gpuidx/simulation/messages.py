@@ -9,6 +9,7 @@ from typing import Any
 
 import msgpack
 import numpy as np
+import zmq
 
 from gpuidx.errors import GeometryError
 from gpuidx.geometry.detector import DataArray, Geometry
@@ -27,14 +28,24 @@ class EncodedFrame:
         The message.
     """
 
-    __slots__ = ("_number_at", "data")
+    __slots__ = ("_number_at", "_under_way", "data")
 
     def __init__(self, data: bytearray, number_at: int) -> None:
         self.data, self._number_at = data, number_at
+        self._under_way: zmq.MessageTracker | None = None
 
-    def copy(self) -> "EncodedFrame":
-        """The same message in a buffer of its own."""
-        return EncodedFrame(bytearray(self.data), self._number_at)
+    def parts(self, number: int) -> list[zmq.Frame]:
+        """The message with this frame number, to be sent; a copy if it has not left since the last time."""
+        if self._under_way is not None and not self._under_way.done:
+            return EncodedFrame(bytearray(self.data), self._number_at).parts(number)
+        frame = zmq.Frame(self.numbered(number), copy=False, track=True)
+        self._under_way = frame.tracker
+        return [frame]
+
+    @property
+    def n_byte(self) -> int:
+        """Of the message."""
+        return len(self.data)
 
     def numbered(self, number: int) -> bytearray:
         """The message with this frame number; the same buffer each time."""

@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Messages sent over ZeroMQ as beamlines send them: PUB, REP, and the ROUTER of OM.
+"""Messages sent over ZeroMQ as beamlines send them: PUB, PUSH, REP, and the ROUTER of OM.
 
-Messages are made before; here they are only sent, again from the first when all were sent.
+What is sent, and when, the caller says; `gpuidx simulate` and `gpuidx replay` do.
 """
 
 import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple, Optional, Protocol
 
 import zmq
 
 from gpuidx.arguments import option
 from gpuidx.errors import OptionError, SourceError
-from gpuidx.simulation.messages import EncodedFrame
 from gpuidx.simulation.settings import SERVING
+from gpuidx.sources.parts import REFUSAL
 
 TURN_MS = 100
 """The longest wait before the stop event is looked at, ms."""
@@ -25,8 +26,10 @@ TURN_MS = 100
 LINGER_MS = 3000
 """How long a closing socket goes on sending, ms."""
 
-OM_UNKNOWN = b"What?"
-"""OM's answer to a request that it does not know."""
+PUSH_LINGER_MS = 60_000
+"""The same where no frame may be lost and the reader may take its time."""
+
+KINDS = {"rep": zmq.REP, "router": zmq.ROUTER, "pub": zmq.XPUB, "push": zmq.PUSH}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +37,16 @@ class ServeSettings:
     """How messages are sent."""
 
     serve: str = option(
-        "none", group=SERVING, metavar="SOCKET", choices=("none", "rep", "router", "pub"),
-        help="send frames as MsgPack: rep answers any request, router those of OM, pub sends to all",
+        "none", group=SERVING, metavar="SOCKET", choices=("none", *KINDS),
+        help="send frames: rep answers any request, router those of OM, pub sends to all, push to one of all",
     )  # fmt: skip
     bind: str = option(
         "tcp://127.0.0.1:*", group=SERVING, metavar="ADDRESS", help="where to serve; * takes a free port"
     )
-    rate: float = option(
-        0.0, group=SERVING, metavar="HZ", help="frames per second; 0: as fast as they are taken"
-    )
+    connect: Optional[str] = option(  # noqa: UP045
+        None, group=SERVING, metavar="ADDRESS",
+        help="connect to this address instead, where a reader waits (--zmq-bind)",
+    )  # fmt: skip
     request: str = option("next", group=SERVING, metavar="STRING", help="the request that a router answers")
     tag: str = option("", group=SERVING, metavar="TAG", help="tag of published messages")
     tag_form: str = option(
@@ -53,8 +57,44 @@ class ServeSettings:
         1, group=SERVING, metavar="N", help="publish only when there are so many subscriptions"
     )
     queue: int = option(
-        50, group=SERVING, metavar="N", help="messages that are kept for a slow subscriber; more are lost"
-    )
+        50, group=SERVING, metavar="N",
+        help="messages that are kept for a slow reader; a subscriber loses what is more",
+    )  # fmt: skip
+
+
+class Outgoing(NamedTuple):
+    """A message to be sent.
+
+    Attributes
+    ----------
+    parts
+        Bytes, or frames of ZeroMQ; they must stay as they are until they have left.
+    due
+        Not before so many seconds after the first message.
+    is_frame
+        Whether it counts, or begins or ends a series.
+    """
+
+    parts: Sequence[Any]
+    due: float = 0.0
+    is_frame: bool = True
+
+
+class Repeatable(Protocol):
+    """A message that may be sent several times."""
+
+    def parts(self, number: int) -> Sequence[Any]:
+        """What to send as frame *number*."""
+        ...
+
+
+def in_turn(messages: Sequence[Repeatable], n_frame: int, rate: float = 0.0) -> Iterator[Outgoing]:
+    """*n_frame* of these messages (0: for ever), from the first again when all were sent.
+
+    *rate* is in frames per second; 0: as fast as they are taken.
+    """
+    for number in range(n_frame) if n_frame else count():
+        yield Outgoing(messages[number % len(messages)].parts(number), number / rate if rate else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +104,7 @@ class Served:
     Attributes
     ----------
     sent
-        Messages.
+        Frames.
     seconds
         From the first to the last.
     refused
@@ -75,24 +115,26 @@ class Served:
     seconds: float
     refused: int
 
+    def __str__(self) -> str:
+        rate = f", {(self.sent - 1) / self.seconds:.1f} a second" if self.seconds else ""
+        refused = f", {self.refused} requests not understood" if self.refused else ""
+        return f"{self.sent} frames sent{rate}{refused}"
+
 
 def serve(
-    messages: Sequence[EncodedFrame],
-    n_frame: int,
+    messages: Iterable[Outgoing],
     settings: ServeSettings,
     ready: Callable[[str], None],
     stop: threading.Event,
 ) -> Served:
-    """Send messages until *n_frame* of them are sent (0: for ever) or *stop* is set.
+    """Send messages until there are no more, or *stop* is set.
 
     Parameters
     ----------
     messages
-        In the order of sending; frame numbers count on when they begin again.
-    n_frame
-        How many.
+        In the order of sending; each is asked for when the one before has been given to ZeroMQ.
     settings
-        Socket, address, rate.
+        Socket and address.
     ready
         Called once with the address, when clients may connect.
     stop
@@ -103,68 +145,79 @@ def serve(
     OptionError
         If the address cannot be understood.
     SourceError
-        If it cannot be bound.
+        If it cannot be bound, or connected to.
     """
-    kind = {"rep": zmq.REP, "router": zmq.ROUTER, "pub": zmq.XPUB}[settings.serve]
+    kind = KINDS[settings.serve]
     with zmq.Context() as context, context.socket(kind) as socket:
-        socket.linger = LINGER_MS
+        socket.linger = PUSH_LINGER_MS if kind == zmq.PUSH else LINGER_MS
         socket.sndhwm = settings.queue
+        socket.immediate = 1  # nothing is queued for a reader that is not there
         if kind == zmq.XPUB:
             socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        address = settings.connect or settings.bind
         try:
-            socket.bind(settings.bind)
+            socket.connect(address) if settings.connect else socket.bind(address)
         except zmq.ZMQError as error:
             kind_of_error = OptionError if error.errno in (zmq.EINVAL, zmq.EPROTONOSUPPORT) else SourceError
-            raise kind_of_error(f"cannot serve at {settings.bind}: {error}") from error
+            raise kind_of_error(f"cannot serve at {address}: {error}") from error
         ready(socket.getsockopt_string(zmq.LAST_ENDPOINT))
-        server = _Server(socket, messages, n_frame, settings, stop)
-        return server.publish() if kind == zmq.XPUB else server.answer(kind == zmq.ROUTER)
+        server = _Server(socket, iter(messages), settings, stop)
+        served = server.serve(kind)
+        if stop.is_set():
+            socket.linger = LINGER_MS
+        return served
 
 
 class _Server:
     def __init__(
         self,
         socket: "zmq.Socket[bytes]",
-        messages: Sequence[EncodedFrame],
-        n_frame: int,
+        messages: Iterator[Outgoing],
         settings: ServeSettings,
         stop: threading.Event,
     ) -> None:
-        self._socket, self._messages, self._n_frame = socket, messages, n_frame
+        self._socket, self._messages = socket, messages
         self._settings, self._stop = settings, stop
         self._sent, self._refused = 0, 0
-        self._began = self._last = 0.0
-        self._under_way: list[zmq.MessageTracker | None] = [None] * len(messages)
+        self._began: float | None = None
+        self._first = self._last = 0.0
+        self._next = next(messages, None)
+
+    def serve(self, kind: int) -> Served:
+        """Send everything, as this kind of socket does."""
+        if kind == zmq.XPUB:
+            self._publish()
+        elif kind == zmq.PUSH:
+            self._push()
+        else:
+            self._answer(kind == zmq.ROUTER)
+        return Served(self._sent, self._last - self._first, self._refused)
 
     def _going(self) -> bool:
-        return not self._stop.is_set() and (self._n_frame == 0 or self._sent < self._n_frame)
+        return self._next is not None and not self._stop.is_set()
 
     def _early_ms(self) -> float:
         """Time until the next message is due, ms; 0 if it is."""
-        if not self._settings.rate or not self._sent:
+        if self._began is None or self._next is None:
             return 0.0
-        due = self._began + self._sent / self._settings.rate
-        return max(0.0, 1e3 * (due - time.monotonic()))
+        return max(0.0, 1e3 * (self._began + self._next.due - time.monotonic()))
 
     def _send(self, before: Sequence[bytes], payload_before: bytes = b"") -> None:
-        turn = self._sent % len(self._messages)
-        message, under_way = self._messages[turn], self._under_way[turn]
-        # A message that has not left yet may not be changed: its copy takes its place.
-        is_free = under_way is None or under_way.done
-        data: Any = (message if is_free else message.copy()).numbered(self._sent)
-        parts = [*before, payload_before + data if payload_before else data]
-        tracker = self._socket.send_multipart(parts, copy=False, track=True)
-        if is_free:
-            self._under_way[turn] = tracker
-        self._last = time.monotonic()
-        if not self._sent:
-            self._began = self._last
-        self._sent += 1
+        assert self._next is not None
+        parts, due, is_frame = self._next
+        if payload_before:
+            parts = [b"".join((payload_before, _buffer(parts[0]))), *parts[1:]]
+        self._socket.send_multipart([*before, *parts], copy=False)
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now - due
+        if is_frame:
+            self._last = now
+            self._first = self._last if not self._sent else self._first
+            self._sent += 1
+        self._next = next(self._messages, None)
 
-    def _report(self) -> Served:
-        return Served(self._sent, self._last - self._began, self._refused)
-
-    def answer(self, is_router: bool) -> Served:
+    def _answer(self, is_router: bool) -> None:
         """Answer requests, oldest first; a router only what it knows, as OM does."""
         waiting: deque[list[bytes]] = deque()
         known = self._settings.request.encode()
@@ -180,13 +233,12 @@ class _Server:
             elif self._socket.poll(min(math.ceil(early), TURN_MS)):
                 *before, request = self._socket.recv_multipart()
                 if is_router and request != known:
-                    self._socket.send_multipart([*before, OM_UNKNOWN])
+                    self._socket.send_multipart([*before, REFUSAL])
                     self._refused += 1
                 else:
                     waiting.append(before)
-        return self._report()
 
-    def publish(self) -> Served:
+    def _publish(self) -> None:
         """Send to all subscribers once there are enough of them."""
         tag = self._settings.tag.encode()
         glued = self._settings.tag_form == "glued"
@@ -202,4 +254,16 @@ class _Server:
                 self._send([], tag)
             else:
                 self._send([tag] if tag else [])
-        return self._report()
+
+    def _push(self) -> None:
+        """Send each message to one of the readers, whenever one can take it."""
+        while self._going():
+            early = self._early_ms()
+            if early:
+                self._stop.wait(min(early, TURN_MS) / 1e3)
+            elif self._socket.poll(TURN_MS, zmq.POLLOUT):
+                self._send([])
+
+
+def _buffer(part: Any) -> Any:
+    return part.buffer if isinstance(part, zmq.Frame) else part

@@ -10,6 +10,9 @@ import zmq
 FRAME, START, END = "frame", "start", "end"
 """Roles of a message."""
 
+LATE_ANSWERS = 3.0
+"""Seconds that answers under way are waited for after a stop."""
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:
@@ -96,4 +99,12 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close all sockets and files."""
+        ...
+
+
+class LiveSource(Source, Protocol):
+    """A source that receives messages."""
+
+    def receive(self) -> list[zmq.Frame] | None:
+        """All parts of the next message, as they came; None if there was none after all."""
         ...

@@ -21,6 +21,9 @@ from gpuidx.tasks import ALIGNMENT, offsets
 SHORT = 15
 """Messages of so many bytes or fewer are no frames; CrystFEL 0.12 drops them without a word."""
 
+REFUSAL = b"What?"
+"""OM's answer to a request that it does not know."""
+
 MOST_PARTS = 10
 """The start message of DECTRIS' first protocol has nine at the most."""
 
@@ -71,21 +74,20 @@ def length_of_tag(data: memoryview, tags: Sequence[bytes]) -> int:
     return 0
 
 
-def payload(parts: Sequence[zmq.Frame], tags: Sequence[bytes] = ()) -> list[memoryview] | None:
+def payload(views: Sequence[memoryview], tags: Sequence[bytes] = ()) -> list[memoryview] | None:
     """The parts of a message that matter; None if it is not clear which these are.
 
     One part is the payload, with or without a tag in front.  Of several, all from the first that is a JSON
     object; without any, of two the first is a tag.
     """
-    views: list[memoryview] = [part.buffer for part in parts]
     if len(views) == 1:
         return [views[0][length_of_tag(views[0], tags) :] if tags else views[0]]
     is_tag = len(views[0]) <= LONGEST_TAG
     if bytes(views[0][:1]) == b"{" and len(views) <= MOST_PARTS:
-        return views
+        return list(views)
     if is_tag and bytes(views[1][:1]) == b"{" and 3 <= len(views) <= MOST_PARTS:
-        return views[1:]
-    return views[1:] if is_tag and len(views) == 2 else None
+        return list(views[1:])
+    return list(views[1:]) if is_tag and len(views) == 2 else None
 
 
 def padding_for(data: memoryview) -> int:
@@ -105,12 +107,24 @@ def padding_for(data: memoryview) -> int:
     return 0
 
 
+def is_refusal(parts: Sequence[zmq.Frame]) -> bool:
+    """Whether a server such as OM says that it does not know the request."""
+    return len(parts) == 1 and parts[0].buffer == REFUSAL
+
+
+def role_of(parts: Sequence[memoryview], tags: Sequence[bytes] = ()) -> str | None:
+    """Whether a message is a frame, or the start or end of a series; None if it is too short for any."""
+    views = payload(parts, tags) or parts
+    given = role(bytes(views[0][:LONGEST_HEAD]))
+    return None if given == FRAME and sum(map(len, views)) <= SHORT else given
+
+
 def put(parts: Sequence[zmq.Frame], slot: memoryview, tags: Sequence[bytes] = ()) -> Taken:
     """Copy what matters of a message into a slot, or say why it is not a frame.
 
     NumPy copies without the interpreter lock, unlike an assignment to a memoryview.
     """
-    views = payload(parts, tags)
+    views = payload([part.buffer for part in parts], tags)
     if views is None:
         lengths = ", ".join(str(len(part)) for part in parts)
         return _refuse(
@@ -139,6 +153,6 @@ def _refuse(reason: str, detail: str) -> Taken:
 
 
 def _refuse_short(data: bytes) -> Taken:
-    if data == b"What?":
+    if data == REFUSAL:
         return _refuse("request refused", "the server answered 'What?'; OM understands --zmq-request=next")
     return _refuse("short message", f"{len(data)} bytes, {data!r}; a frame has more than {SHORT}")

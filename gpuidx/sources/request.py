@@ -18,7 +18,7 @@ import zmq
 
 from gpuidx.sources.contract import Taken
 from gpuidx.sources.links import ABSENT_AFTER, Link, check_address
-from gpuidx.sources.parts import put
+from gpuidx.sources.parts import is_refusal, put
 from gpuidx.sources.wiring import PLAIN, Wiring
 
 log = logging.getLogger(__name__)
@@ -139,22 +139,26 @@ class Request:
         """Whether an answer is there."""
         return bool(self._ready)
 
-    def take(self, slot: memoryview) -> Taken | None:
-        """Copy the oldest answer into *slot*."""
+    def receive(self) -> list[zmq.Frame] | None:
+        """All parts of the oldest answer; its server may be asked again."""
         while self._ready:
             link = self._ready.popleft()
             try:
-                parts = link.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                parts: list[zmq.Frame] = link.socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 continue
             del self._asked[link]
-            taken = put(parts, slot)
-            if taken.rejected and taken.rejected[0] == "request refused":
+            if is_refusal(parts):
                 self._resting.append((time.monotonic() + REFUSED_PAUSE, link))
             else:
                 self._idle.append(link)
-            return taken
+            return parts
         return None
+
+    def take(self, slot: memoryview) -> Taken | None:
+        """Copy the oldest answer into *slot*."""
+        parts = self.receive()
+        return put(parts, slot) if parts else None
 
     def drop(self) -> bool:
         """Do nothing: nothing comes that was not asked for."""

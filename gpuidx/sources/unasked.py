@@ -87,7 +87,8 @@ class Unasked:
         """Whether a message may be there."""
         return self._there and not self._stopped
 
-    def _receive(self) -> list[zmq.Frame] | None:
+    def receive(self) -> list[zmq.Frame] | None:
+        """All parts of the next message, as they came."""
         if self._link is None:
             return None
         try:
@@ -99,12 +100,12 @@ class Unasked:
 
     def take(self, slot: memoryview) -> Taken | None:
         """Copy the next message, without its tag, into *slot*."""
-        parts = self._receive()
+        parts = self.receive()
         return put(parts, slot, self.tags) if parts else None
 
     def drop(self) -> bool:
         """Read one message without copying it, and forget it; senders that push wait instead."""
-        return self.subscribes and self._receive() is not None
+        return self.subscribes and self.receive() is not None
 
     def stop(self) -> None:
         """Take nothing more; what libzmq still holds was not received."""

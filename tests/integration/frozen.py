@@ -3,7 +3,7 @@
 
 import gzip
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,13 @@ def pixels_and_peaks() -> tuple[Any, Any]:
         return file["image"], file["peaks"].astype(float)
 
 
+@cache
+def profile_cases() -> dict[str, Any]:
+    """What was frozen for prof2d, measured on `low_frame_of`."""
+    text = gzip.decompress((DATA / "prof2d_crystfel.json.gz").read_bytes())
+    return {f"prof2d_{name}": case for name, case in json.loads(text)["cases"].items()}
+
+
 def saturation_map(file: str, data: str) -> Any:
     assert (file, data) == ("sat.h5", "/sat")
     return (np.arange(200 * 360).reshape(200, 360) % 97 + 20).astype(np.float32)
@@ -56,6 +63,13 @@ def frame_of(geometry: Geometry, dtype: str = "u2") -> Frame:
     )
 
 
+def low_frame_of(geometry: Geometry) -> Frame:
+    """The same with less background; doubled, so that no pixel has the value that means a bad one."""
+    frame = frame_of(geometry, "i4")
+    low = np.where(frame.image > 60000, frame.image, 2 * np.maximum(frame.image - 18, 0))
+    return replace(frame, image=low.astype("u2"))
+
+
 def peaks() -> PeakList:
     _, table = pixels_and_peaks()
     panel = (table[:, 0] >= WIDTH).astype(np.int32)
@@ -64,7 +78,7 @@ def peaks() -> PeakList:
     )
 
 
-def recip_of(numbers: list[str]) -> Any:
+def recip_of(numbers: Any) -> Any:
     """Reciprocal axes in Å⁻¹ of nine numbers in nm⁻¹, as CrystFEL read them (float32)."""
     return np.array(numbers, np.float32).reshape(3, 3).astype(float) / 10
 
@@ -131,7 +145,7 @@ def names() -> list[str]:
 
 
 def case_of(name: str) -> Case:
-    case = load()["cases"][name]
+    case = (load()["cases"] | profile_cases())[name]
     geometry = geometry_of(case["bandwidth"], case["geometry"])
     x, y = (float(np.float32(value)) * 1e-3 for value in case["shift"])
     return Case(

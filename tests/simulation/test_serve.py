@@ -12,7 +12,7 @@ import zmq
 
 from gpuidx.errors import OptionError, SourceError
 from gpuidx.simulation.messages import EncodedFrame
-from gpuidx.simulation.serve import ServeSettings, serve
+from gpuidx.simulation.serve import ServeSettings, in_turn, serve
 
 WAIT_MS = 10_000
 
@@ -30,11 +30,12 @@ def made_messages(n=3):
 class Running:
     """A server in a thread."""
 
-    def __init__(self, n_frame, **settings):
+    def __init__(self, n_frame, rate=0.0, **settings):
         self.stop = threading.Event()
         self.report = None
         self._address = queue.Queue()
-        arguments = (made_messages(), n_frame, ServeSettings(**settings), self._address.put, self.stop)
+        messages = in_turn(made_messages(), n_frame, rate)
+        arguments = (messages, ServeSettings(**settings), self._address.put, self.stop)
         self._thread = threading.Thread(target=self._run, args=arguments)
         self._thread.start()
         self.address = self._address.get(timeout=10)
@@ -126,13 +127,37 @@ def test_tag_is_glued_to_the_message():
     assert msgpack.unpackb(data[6:]) == {"truth_id": 0, "frame_number": 0}
 
 
-@pytest.mark.parametrize("kind", ["rep", "router", "pub"])
+def test_pushes_every_message_once_to_readers_that_come_and_take_their_time():
+    with running(7, zmq.PULL, serve="push", queue=1) as (server, socket):
+        numbers = [msgpack.unpackb(socket.recv())["frame_number"] for _ in range(7)]
+        assert numbers == list(range(7))
+        assert server.ended().sent == 7
+
+
+def test_connects_to_a_reader_that_is_bound():
+    with zmq.Context() as context, context.socket(zmq.PULL) as socket:
+        socket.rcvtimeo = WAIT_MS
+        port = socket.bind_to_random_port("tcp://127.0.0.1")
+        server = Running(3, serve="push", connect=f"tcp://127.0.0.1:{port}")
+        numbers = [msgpack.unpackb(socket.recv())["frame_number"] for _ in range(3)]
+        assert numbers == [0, 1, 2]
+        assert server.ended().sent == 3
+
+
+def test_a_message_under_way_is_not_changed():
+    message = EncodedFrame(bytearray(made_messages(1)[0].data) + bytes(1 << 17), 14)
+    (first,) = message.parts(1)
+    (second,) = message.parts(2)
+    assert [bytes(part.buffer[14:22])[-1] for part in (first, second)] == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["rep", "router", "pub", "push"])
 def test_rate_is_kept(kind):
-    socket_kind, topics = (zmq.SUB, [b""]) if kind == "pub" else (zmq.REQ, [])
+    socket_kind, topics = {"pub": (zmq.SUB, [b""]), "push": (zmq.PULL, [])}.get(kind, (zmq.REQ, []))
     with running(21, socket_kind, *topics, serve=kind, rate=100.0) as (server, socket):
         began = time.monotonic()
         for _ in range(21):
-            if kind == "pub":
+            if kind in ("pub", "push"):
                 socket.recv()
             else:
                 ask(socket)
@@ -140,7 +165,7 @@ def test_rate_is_kept(kind):
         assert server.ended().seconds >= 0.19
 
 
-@pytest.mark.parametrize("kind", ["rep", "router", "pub"])
+@pytest.mark.parametrize("kind", ["rep", "router", "pub", "push"])
 def test_stops_when_it_is_told(kind):
     server = Running(0, serve=kind)
     server.stop.set()
@@ -155,10 +180,10 @@ def test_serves_without_end_if_asked():
 
 
 def test_address_that_cannot_be_used():
-    stop = threading.Event()
+    stop, messages = threading.Event(), in_turn(made_messages(), 1)
     with pytest.raises(OptionError, match="cannot serve at nonsense"):
-        serve(made_messages(), 1, ServeSettings(serve="rep", bind="nonsense"), print, stop)
+        serve(messages, ServeSettings(serve="rep", bind="nonsense"), print, stop)
     with zmq.Context() as context, context.socket(zmq.REP) as socket:
         port = socket.bind_to_random_port("tcp://127.0.0.1")
         with pytest.raises(SourceError, match="Address already in use"):
-            serve(made_messages(), 1, ServeSettings(serve="pub", bind=f"tcp://127.0.0.1:{port}"), print, stop)
+            serve(messages, ServeSettings(serve="pub", bind=f"tcp://127.0.0.1:{port}"), print, stop)
