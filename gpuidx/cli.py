@@ -12,18 +12,22 @@ from gpuidx.errors import GpuidxError, OptionError
 DESCRIPTION = (
     "Real-time processing of serial crystallography data: frames come in over ZeroMQ or from files, "
     "peaks, crystals and reflections go out as a CrystFEL stream.  "
-    "Other commands: gpuidx simulate, gpuidx record, gpuidx replay, gpuidx warmup, "
-    "gpuidx devices, gpuidx geom."
+    "Other commands: gpuidx simulate, gpuidx record, gpuidx replay, gpuidx asapo, gpuidx warmup, "
+    "gpuidx devices, gpuidx geom, gpuidx check."
 )
+
+VERSION = f"gpuidx {__version__}\nLicence: GPL-3.0-or-later, without any warranty."
 
 
 def _run(argv: Sequence[str]) -> int:
     from gpuidx.arguments import parse
-    from gpuidx.options import Options, explain_unknown
+    from gpuidx.options import OWN, Options
+    from gpuidx.options.token import without_token
     from gpuidx.run import run
 
-    explain_unknown(argv)
-    return run(parse(Options, argv, "gpuidx", DESCRIPTION), ["gpuidx", *argv])
+    options = parse(Options, argv, "gpuidx", DESCRIPTION, version=VERSION, own=OWN)
+    shown, token = without_token(argv)
+    return run(options, ["gpuidx", *shown, *(["--asapo-token=***"] if token is not None else [])])
 
 
 def _simulate(argv: Sequence[str]) -> int:
@@ -62,6 +66,18 @@ def _geom(argv: Sequence[str]) -> int:
     return geom(argv)
 
 
+def _check(argv: Sequence[str]) -> int:
+    from gpuidx.commands.check import main as check
+
+    return check(argv)
+
+
+def _asapo(argv: Sequence[str]) -> int:
+    from gpuidx.commands.asapo import main as asapo
+
+    return asapo(argv)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "simulate": _simulate,
     "record": _record,
@@ -69,11 +85,17 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "warmup": _warmup,
     "devices": _devices,
     "geom": _geom,
+    "check": _check,
+    "asapo": _asapo,
 }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the program; ends the process."""
+    if argv is None:
+        from gpuidx.options.token import conceal
+
+        conceal(sys.argv[1:], [sys.executable, "-m", "gpuidx"])
     sys.exit(call(sys.argv[1:] if argv is None else argv))
 
 
@@ -84,9 +106,6 @@ def call(argv: Sequence[str]) -> int:
         level=logging.DEBUG if "--debug" in argv else logging.INFO,
         format="%(message)s",
     )
-    if any(word in ("-v", "-V", "--version") for word in argv[:1]):
-        print(f"gpuidx {__version__}\nLicence: GPL-3.0-or-later, without any warranty.")
-        return 0
     command = COMMANDS.get(argv[0]) if argv else None
     try:
         return command(argv[1:]) if command else _run(argv)

@@ -54,6 +54,12 @@ class SourceError(GpuidxError):
     exit_code = 3
 
 
+class ServiceError(SourceError):
+    """A service that frames should come from is not there, or refuses us, before the run begins."""
+
+    exit_code = 1
+
+
 class BackendError(GpuidxError):
     """No usable device, a kernel that does not compile, or out of memory."""
 

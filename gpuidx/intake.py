@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From the source into the slots, and a task for each frame; every slot is free when its last user has ended.
 
+A source that lends (`gpuidx.sources.contract.Lender`) fills slots itself, and hears when a message has ended.
+
 A message that begins a series is kept for the frames that follow.  One with several frames becomes as many
 tasks when a worker has said how many there are.
 """
@@ -11,11 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gpuidx.flow.accounts import DROPPED, REJECTED
+from gpuidx.flow.accounts import CRASHED, DROPPED, REJECTED
+from gpuidx.flow.children import Crash
 from gpuidx.flow.slots import Slots
 from gpuidx.record import Record
-from gpuidx.sources.contract import END, START, Source, Taken
+from gpuidx.sources.contract import END, START, Lender, Source, Taken
 from gpuidx.tasks import ONLY, Task
+
+MOST_DEATHS = 3
+"""Workers that may die at a frame which is not to be lost."""
 
 MOST_A_TURN = 256
 """Messages received in a turn; then it is the workers' turn, however fast the sender is."""
@@ -62,6 +68,8 @@ class Intake:
         Slots that messages leave free, so that frames of messages with several always find one.
     cell
         Gives the target cell that goes with tasks.
+    max_frames
+        That are received; None for no limit.
 
     Attributes
     ----------
@@ -78,24 +86,42 @@ class Intake:
         message_bytes: int,
         reserve: int = 0,
         cell: Callable[[], tuple[Any, ...] | None] = lambda: None,
+        max_frames: int | None = None,
     ) -> None:
         self.source, self.slots, self.record, self.reserve = source, slots, record, reserve
         self.last_arrival = time.monotonic()
         self._give, self._message_bytes, self._cell = give, message_bytes, cell
+        self._max_frames = max_frames
         self._users: Counter[int] = Counter()
         self._several: deque[Several] = deque()
         self._series: tuple[int, int, tuple[int, ...]] = (0, 0, ())
+        self._lender = source if isinstance(source, Lender) else None
+        self._n_lent = 0
+        self._deaths: Counter[int] = Counter()
+        self._again: dict[int, tuple[Task, Crash]] = {}
+        if self._lender is not None:
+            self._lender.attach(slots, message_bytes)
 
     @property
     def n_free(self) -> int:
         """Slots that messages may still take."""
         return max(0, self.slots.n_free - self.reserve)
 
-    def receive(self, most: int) -> None:
-        """Take what is there, *most* messages at the most."""
+    @property
+    def remaining(self) -> int:
+        """Frames that may still be received; without a limit as many as there are slots."""
+        if self._max_frames is None:
+            return self.slots.count
+        return max(0, self._max_frames - self.record.accounts.received)
+
+    def receive(self) -> None:
+        """Take what is there."""
+        if self._lender is not None:
+            self._receive_lent(self._lender, self.remaining)
+            return
         accounts = self.record.accounts
-        for _ in range(min(MOST_A_TURN, most)):
-            if not self.source.ready():
+        for _ in range(MOST_A_TURN):
+            if not (self.remaining and self.source.ready()):
                 return
             slot = self.slots.take() if self.n_free else None
             if slot is None:
@@ -105,6 +131,21 @@ class Intake:
             elif not self._take(slot):
                 self.slots.give_back(slot)
                 return
+
+    def _receive_lent(self, lender: Lender, most: int) -> None:
+        """The same where the source fills slots: lend it some, take those that it has filled."""
+        while self._n_lent < most and self.n_free and lender.n_wanted() > 0:
+            slot = self.slots.take()
+            assert slot is not None
+            self._n_lent += 1
+            lender.lend(slot)
+        while (filled := lender.filled()) is not None:
+            if filled[0] in self._again:
+                self._fetched_again(*filled)
+                continue
+            self._n_lent -= 1
+            self.last_arrival = time.monotonic()
+            self._take_frame(*filled)
 
     def _take(self, slot: int) -> bool:
         """Take one message into *slot*; False if there was none."""
@@ -123,14 +164,15 @@ class Intake:
     def _take_frame(self, slot: int, taken: Taken) -> None:
         serial = self.record.accounts.receive()
         if taken.rejected is not None:
-            self.slots.give_back(slot)
             self.record.end(serial, REJECTED, *taken.rejected)
+            self._free(slot)
             return
         event = taken.event or f"//{serial}"
-        self._begin(
-            Task(serial, slot, taken.filename, event, ONLY, slot, taken.sizes, *self._series, self._cell()),
-            self.last_arrival,
-        )
+        task = Task(
+            serial, slot, taken.filename, event, ONLY, slot, taken.sizes, *self._series, self._cell(),
+            taken.origin,
+        )  # fmt: skip
+        self._begin(task, self.last_arrival)
 
     def _begin(self, task: Task, arrival: float) -> None:
         self._users.update(task.slots)
@@ -154,19 +196,35 @@ class Intake:
         self.expand()
 
     def expand(self) -> None:
-        """Give tasks for further frames of messages with several, as far as there are slots."""
-        while self._several and (slot := self.slots.take()) is not None:
+        """Give tasks for frames of messages with several, as far as there are slots and the limit allows."""
+        while self._several:
             message = self._several[0]
             number = message.n_given
+            if number == message.count or self._is_beyond(number):
+                self._several.popleft()
+                self.ended(message.task)
+                continue
+            slot = self.slots.take()
+            if slot is None:
+                break
+            if self._is_done(message.task, number):
+                self.slots.give_back(slot)
+                message.n_given += 1
+                continue
             serial = message.task.serial if number == 0 else self.record.accounts.receive()
-            event = f"//{serial}"
+            event = f"//{number if message.task.origin else serial}"
             self._begin(
                 message.task._replace(serial=serial, slot=slot, event=event, number=number), message.arrival
             )
             message.n_given += 1
-            if message.n_given == message.count:
-                self._several.popleft()
-                self.ended(message.task)
+
+    def _is_beyond(self, number: int) -> bool:
+        """Whether this frame of a message is beyond the limit; never where a message is done as a whole."""
+        return bool(number) and not self.remaining and self._lender is None
+
+    def _is_done(self, task: Task, number: int) -> bool:
+        """Whether this frame of a message is in the stream from an earlier run."""
+        return self._lender is not None and self._lender.has(task.holder, number)
 
     def ended(self, task: Task) -> None:
         """Give the slots back that were this frame's, and nobody else's."""
@@ -177,7 +235,54 @@ class Intake:
         self._users[slot] -= 1
         if not self._users[slot]:
             del self._users[slot]
-            self.slots.give_back(slot)
+            self._free(slot)
+
+    def _free(self, slot: int) -> None:
+        """Nobody needs what lies in a slot any more, and all that comes of it is in the file."""
+        if self._lender is not None:
+            self._lender.done(slot)
+        self.slots.give_back(slot)
+
+    def once_more(self, task: Task, crash: Crash) -> bool:
+        """Whether a frame whose worker died is not lost yet: where the source can give its message again.
+
+        The worker may have written over the message, so it is fetched anew.
+        """
+        if self._lender is None:
+            return False
+        self._deaths[task.serial] += 1
+        if task.number == ONLY:
+            self._again[task.holder] = task, crash
+            self._lender.fetch_again(task.holder)
+        else:
+            self._try_again(task, crash)
+        return True
+
+    def _try_again(self, task: Task, crash: Crash) -> None:
+        if self._deaths[task.serial] < MOST_DEATHS:
+            self._give(task)
+            return
+        del self._deaths[task.serial]
+        self.record.bury(task, self.slots[task.holder], crash)
+        self.ended(task)
+
+    def _fetched_again(self, slot: int, taken: Taken) -> None:
+        task, crash = self._again.pop(slot)
+        if taken.rejected is None:
+            self._try_again(task, crash)
+        else:
+            self.record.end(task.serial, CRASHED, crash.reason, crash.detail)
+            self.ended(task)
+
+    @property
+    def minds_silence(self) -> bool:
+        """Whether the source itself says when it has been silent for too long."""
+        return self._lender is not None
+
+    @property
+    def n_untold(self) -> int:
+        """Messages of which the sender does not know yet that they are done."""
+        return self._lender.untold() if self._lender is not None else 0
 
     @property
     def n_waiting(self) -> int:

@@ -30,6 +30,8 @@ No format begins with this byte, and MsgPack never uses it.
 
 HeaderValue = int | float | str
 
+NO_BYTES = memoryview(b"")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
@@ -38,7 +40,7 @@ class Message:
     Attributes
     ----------
     serial
-        Number in this run, from ``--serial-start``, in order of arrival.
+        Number in this run, from ``--serial-start``, in order of arrival; the service's own if it has one.
     filename, event
         As the stream names the frame.
     number
@@ -51,6 +53,10 @@ class Message:
     series
         Parts of the message that began the series of this frame (detector configuration, masks), the same
         objects for all frames of the series; empty where none came, or the format has none.
+    stream
+        Name of the stream at the service that numbered the message; else empty.
+    values
+        JSON object with values that the sender gave beside the payload; empty if there is none.
     """
 
     serial: int
@@ -60,6 +66,8 @@ class Message:
     number: int = 0
     parts: tuple[memoryview, ...] = ()
     series: tuple[memoryview, ...] = ()
+    stream: str = ""
+    values: memoryview = NO_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,7 +105,7 @@ class Frame:
 
     Attributes
     ----------
-    serial, filename, event
+    serial, filename, event, stream
         As in `Message`.
     image : (ss, fs)
         The slab: all panels in one array, C-contiguous, writable, dtype one of `PIXEL_TYPES`; on the way
@@ -128,6 +136,7 @@ class Frame:
     headers: Mapping[str, HeaderValue] = field(default_factory=dict)
     peaks: PeakList | None = None
     saturation: NDArray[np.float32] | None = None
+    stream: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

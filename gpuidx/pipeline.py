@@ -87,7 +87,7 @@ class Pipeline:
             self.solutions = read_solutions(options.fromfile_input_file)
         self.notes: Counter[str] = Counter()
         self.integrator = Integrator(geometry, masks, options)
-        self.writer = ChunkWriter(geometry, options, options.fix_divergence)
+        self.writer = ChunkWriter(geometry, options, max(0.0, options.fix_divergence))
 
     def process(self, message: Message, place: memoryview) -> Done:
         """Do everything for one message; the text of its chunk goes to *place*.
@@ -141,7 +141,9 @@ class Pipeline:
                 (found,) = self.search([widened(frame)])
             elif found.candidates is None:
                 (found,) = self.search([dataclasses.replace(frame, peaks=found.peaks)])
-        result, n_candidate = self.finish(frame, found)
+        result = self.finish(frame, found)
+        given = self.solutions.of(frame.filename, frame.event) if self.solutions is not None else ()
+        n_candidate = len(given or found.candidates or ())
         with self.clock("write"):
             n_byte = self.write(result, place)
             n_record = write_records(result, place[n_byte:]) if n_byte else 0
@@ -164,8 +166,8 @@ class Pipeline:
         self.backend.index(batch)
         return list(self.backend.results(batch))
 
-    def finish(self, frame: Frame, found: Found) -> tuple[Result, int]:
-        """Candidates to refined, checked crystals with integrated reflections; the number of candidates."""
+    def finish(self, frame: Frame, found: Found) -> Result:
+        """Candidates, or crystals from a file, to refined, checked crystals with integrated reflections."""
         hit = peak_lists.is_hit(found.peaks, self.options.min_peaks)
         n_tries = found.n_tries
         with self.clock("refine and check"):
@@ -174,15 +176,13 @@ class Pipeline:
                 if not solutions:
                     self.notes[f"no crystal of this frame in {self.solutions.file}"] += 1
                 crystals = self.acceptance.given(frame, found.peaks, solutions)
-                n_candidate = len(solutions)
             else:
                 candidates = found.candidates or ()
                 crystals = self.acceptance.crystals(frame, found.peaks, candidates)
-                n_candidate = len(candidates)
         with self.clock("integrate"):
             crystals = self.integrator.measure(widened(frame), crystals) if crystals else ()
         inv_d = peak_lists.one_over_d(found.peaks, frame)
-        result = Result(
+        return Result(
             frame=frame,
             peaks=found.peaks,
             hit=hit,
@@ -190,7 +190,6 @@ class Pipeline:
             n_tries=n_tries,
             crystals=crystals,
         )
-        return result, n_candidate
 
     def write(self, result: Result, place: memoryview) -> int:
         """The chunk's text into *place*; its size, 0 if the stream leaves the frame out."""

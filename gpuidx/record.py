@@ -12,10 +12,14 @@ from typing import NamedTuple
 
 from gpuidx.errors import StreamError
 from gpuidx.flow.accounts import CRASHED, REJECTED, Accounts
-from gpuidx.flow.output import Output
+from gpuidx.flow.children import Crash
+from gpuidx.flow.output import Output, put_aside
 from gpuidx.model import RECOGNISED
 from gpuidx.options import Options
 from gpuidx.status import DeviceUse, Status
+from gpuidx.stream.lost import lost_chunk
+from gpuidx.stream.resume import Earlier, read_earlier
+from gpuidx.tasks import Task, parts_in
 
 log = logging.getLogger(__name__)
 
@@ -69,17 +73,25 @@ class Record:
         self._said: Counter[tuple[str, str]] = Counter()
         self._recognised: set[str] = set()
 
-    def open(self, head: bytes) -> None:
-        """Begin the stream with its *head*, and the file of ``--mille``.
+    def open(self, head: bytes) -> Earlier:
+        """Begin the stream with its *head*, or go on with it; gives what is in it already.
+
+        The file of ``--mille`` goes with it.
 
         Raises
         ------
         StreamError
             If one cannot be written, or is a file that no run has written.
         """
-        self._output = Output(self.options.output, head)
+        earlier = read_earlier(self.options.output, head) if self.options.resume else Earlier()
+        self._output = Output(self.options.output, head, keep=earlier.size)
         if self.options.mille:
-            self._records = open_records(self.options.mille_dir, self.options.mille_file)
+            self._records = open_records(self.options.mille_dir, self.options.mille_file, earlier.size > 0)
+        if earlier.size:
+            log.info("%s: going on behind %d chunks", self.options.output, earlier.n_chunk)
+        if earlier.last_serial is not None:
+            self.accounts.serial_start = max(self.accounts.serial_start, earlier.last_serial + 1)
+        return earlier
 
     def close(self) -> None:
         """Have stream and records on the disk, and close them.
@@ -145,6 +157,21 @@ class Record:
             if n == MOST_LINES and not self.options.debug:
                 log.warning("further frames %s for this reason (%s) are counted only", what, reason)
 
+    def bury(self, task: Task, message: memoryview, crash: Crash) -> None:
+        """Write an empty chunk for a frame at which workers die, and keep its message in a file.
+
+        Raises
+        ------
+        StreamError
+            If the chunk cannot be written.
+        """
+        assert self._output is not None
+        stream, number = task.origin or ("", task.serial)
+        why = f"{crash.reason} in each worker that had it"
+        self._output.write(lost_chunk(task.filename, task.event, number, stream, why))
+        name = put_aside(self.options.output, stream, number, parts_in(message, task.sizes)[-1])
+        self.end(task.serial, CRASHED, crash.reason, f"{crash.detail} (message kept in {name})".strip())
+
     def is_due(self) -> bool:
         """Whether it is time for `report`."""
         return self.status.due()
@@ -174,19 +201,32 @@ class Record:
             log.info("%s", line)
 
 
-def open_records(folder: str, name: str) -> Output:
-    """Begin the file of ``--mille``, in a folder that is made if need be.
+def open_records(folder: str, name: str, go_on: bool = False) -> Output:
+    """Begin the file of ``--mille``, in a folder that is made if need be, or go on behind its records.
 
     Raises
     ------
     StreamError
         If it cannot be written, or is a file of another kind.
     """
+    path = Path(folder) / name
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keep = whole_records(path.read_bytes()) if go_on and path.is_file() else 0
     except (OSError, ValueError) as error:
         raise StreamError(f"--mille-dir={folder}: cannot be made: {error}") from error
-    return Output(str(Path(folder) / name), is_ours=begins_with_record)
+    return Output(str(path), keep=keep, is_ours=begins_with_record)
+
+
+def whole_records(data: bytes) -> int:
+    """Bytes of the records of Millepede-II that are there as a whole."""
+    end = 0
+    while begins_with_record(data[end : end + 8]):
+        size = 4 + 4 * int.from_bytes(data[end : end + 4], sys.byteorder)
+        if end + size > len(data):
+            break
+        end += size
+    return end
 
 
 def begins_with_record(begin: bytes) -> bool:

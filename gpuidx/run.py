@@ -27,17 +27,18 @@ from gpuidx.flow.stop import Stop, interruptible
 from gpuidx.geometry import Geometry, read_geometry
 from gpuidx.harvest import write_harvest
 from gpuidx.intake import Intake
-from gpuidx.options import PARTS_VARIABLE, Options
+from gpuidx.options import PARTS_VARIABLE, Options, with_token
 from gpuidx.proposal import CellSearch
 from gpuidx.record import Answered, Record
 from gpuidx.route import Route
 from gpuidx.selection import decide
 from gpuidx.sources import open_source
-from gpuidx.sources.contract import LATE_ANSWERS, Source
+from gpuidx.sources.contract import LATE_ANSWERS, Lender, Source
 from gpuidx.start import (
     COMPILING,
     PREPARING,
     announce,
+    check_cpus,
     check_inputs,
     devices_for,
     frame_slots,
@@ -58,6 +59,9 @@ STAGES = ("decode", "search and trials", "refine and check", "integrate", "write
 POLL_MS = 100
 """Longest wait of a turn, ms; the children's time limits are looked at as often."""
 
+LATE_WORD = 10.0
+"""Seconds after a stop in which a service is told what is done."""
+
 
 def run(options: Options, argv: Sequence[str]) -> int:
     """Do a whole run; gives the exit code.
@@ -67,11 +71,15 @@ def run(options: Options, argv: Sequence[str]) -> int:
     GpuidxError
         With what ended the run; its `exit_code` is that of the program.
     """
+    options = with_token(options)
     source = open_source(options)
     geometry = read_geometry(options.geometry)
     cell = read_cell(options.pdb) if options.pdb else None
     check_inputs(options, geometry, cell)
+    if isinstance(source, Lender):
+        source.check()
     choice = decide(options)
+    check_cpus(options, len(devices_for(options, choice)))
     announce(options, geometry, cell, choice)
     write_harvest(options, geometry, cell)
     try:
@@ -124,7 +132,7 @@ class Run:
             size = slot_bytes(options, geometry, len(devices))
             self.slots = Slots(slot_count(options, len(devices), size), size)
             closing.callback(self.slots.close)
-            self.record.open(head)  # overwrites: only after all that may fail
+            earlier = self.record.open(head)  # overwrites: only after all that may fail
             closing.callback(self.record.close)
             stages = {stage: column for column, stage in enumerate(STAGES)}
             self.pool = Pool(
@@ -143,8 +151,10 @@ class Run:
                 self.work = Route(self.pool, self.devices)
             self.intake = Intake(
                 source, self.slots, self.record, self.work.give, message_bytes(options, geometry),
-                frame_slots(options), lambda: self.cell_search.for_workers,
+                frame_slots(options), lambda: self.cell_search.for_workers, options.max_frames,
             )  # fmt: skip
+            if options.resume:
+                source.skip(earlier.frames, earlier.messages)
             closing.callback(self._close_children)
             self._closing = closing.pop_all()
 
@@ -216,26 +226,21 @@ class Run:
         self.stop.notice(events)
         self.source.notice(events)
         self.intake.expand()
-        self.intake.receive(max(0, self._remaining()))
+        self.intake.receive()
         self.work.hand_out()
         self._collect(events)
         self._report()
 
-    def _remaining(self) -> int:
-        """Messages that may still be received."""
-        limit = self.options.max_frames
-        return self.slots.count if limit is None else limit - self.accounts.received
-
     def _ask(self) -> None:
-        if self._remaining() <= 0:
+        if not self.intake.remaining:
             self.stop.request()
         if self.stop.level and not self._source_stopped:
             self._source_stopped = True
             self.source.stop()
-            if self._remaining() > 0:
+            if self.intake.remaining:
                 log.info("stopping: finishing the %d frames that were received", self.accounts.in_flight)
         if not self._source_stopped:
-            self.source.ask(min(self.intake.n_free, self._remaining()))
+            self.source.ask(min(self.intake.n_free, self.intake.remaining))
 
     def _collect(self, events: Mapping[Any, int]) -> None:
         for ended in self.work.collect(events):
@@ -244,6 +249,8 @@ class Run:
                 self.intake.several(task, ended.values[1])
                 continue
             if isinstance(ended, Crash):
+                if self.intake.once_more(task, ended):
+                    continue
                 self.record.end(task.serial, CRASHED, ended.reason, ended.detail)
             else:
                 answered = Answered(*ended.values)
@@ -269,10 +276,12 @@ class Run:
             return False
         if self.stop.level == 1:
             waited = time.monotonic() - self.stop.since
-            return self._remaining() <= 0 or not self.source.pending() or waited > LATE_ANSWERS
+            if self.intake.n_untold and waited < LATE_WORD:
+                return False
+            return not self.intake.remaining or not self.source.pending() or waited > LATE_ANSWERS
         if self.source.ended():
             return True
-        limit = self.options.no_data_timeout
+        limit = None if self.intake.minds_silence else self.options.no_data_timeout
         if limit is not None and time.monotonic() - self.intake.last_arrival > limit:
             log.info("nothing has come for %g s: ending (--no-data-timeout)", limit)
             return True

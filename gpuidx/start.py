@@ -10,7 +10,7 @@ from gpuidx import __version__
 from gpuidx.cell import UnitCell
 from gpuidx.device_pool import most_frames
 from gpuidx.errors import GeometryError, OptionError
-from gpuidx.flow.platform import memory_available
+from gpuidx.flow.platform import memory_available, usable_cpus
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.hierarchy import Hierarchy
 from gpuidx.geometry.streaming import check_mask_files, streaming_problems
@@ -18,7 +18,7 @@ from gpuidx.handover import extra_bytes
 from gpuidx.indexing.solutions import read_solutions
 from gpuidx.options import PEAKS_SENT, Options, notices
 from gpuidx.selection import Choice
-from gpuidx.sources.files import check_list
+from gpuidx.sources.listing import check_list
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def message_bytes(options: Options, geometry: Geometry) -> int:
     """Bytes of the largest message: four a pixel and room for the other values, unless the user says."""
     if options.slot_size:
         return int(options.slot_size * 1e6)
-    if not options.zmq_input or not options.image_data:
+    if not options.is_streamed or not options.image_data:
         return SMALLEST_SLOT
     return SMALLEST_SLOT + 4 * geometry.slab_shape[0] * geometry.slab_shape[1]
 
@@ -48,7 +48,7 @@ def slot_bytes(options: Options, geometry: Geometry, n_device: int) -> int:
 
 def frame_slots(options: Options) -> int:
     """Slots that messages leave to the frames of those with several: one for each worker."""
-    if not options.zmq_input or options.data_format not in ("auto", "hdf5"):
+    if not options.is_streamed or options.data_format not in ("auto", "hdf5"):
         return 0
     return min(options.jobs, options.slots - 1) if options.slots else options.jobs
 
@@ -77,7 +77,7 @@ def check_inputs(options: Options, geometry: Geometry, cell: UnitCell | None) ->
     if options.input is not None:
         check_list(options.input)
     check_mask_files(geometry, read_masks=options.mask_data)
-    if options.zmq_input:
+    if options.is_streamed:
         wanted = {"read_masks": options.mask_data, "read_images": options.image_data}
         for problem in streaming_problems(geometry, **wanted, data_format=options.data_format):
             raise GeometryError(geometry.file, None, problem)
@@ -92,6 +92,26 @@ def check_inputs(options: Options, geometry: Geometry, cell: UnitCell | None) ->
 def devices_for(options: Options, choice: Choice) -> tuple[int, ...]:
     """The devices of *choice*, if there is anything for them to do; else the workers do it all."""
     return choice.devices if options.device_searches else ()
+
+
+def check_cpus(options: Options, n_device: int) -> None:
+    """See that ``--cpu-pin`` has a CPU for each worker and device process.
+
+    Raises
+    ------
+    OptionError
+        If it has not.
+    """
+    if not options.cpu_pin:
+        return
+    cpus, needed = usable_cpus(), options.jobs + n_device
+    if cpus is None:
+        raise OptionError("--cpu-pin: processes cannot be pinned to CPUs on this system; leave it out")
+    if needed > len(cpus):
+        raise OptionError(
+            f"--cpu-pin needs a CPU for each of {needed} processes, and there are {len(cpus)}; "
+            "give a smaller -j, or no --cpu-pin"
+        )
 
 
 def announce(options: Options, geometry: Geometry, cell: UnitCell | None, choice: Choice) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gpuidx.flow.slots import Slots
-from gpuidx.model import Message
+from gpuidx.model import NO_BYTES, Message
 
 ALIGNMENT = 16
 """Bytes; of each part of a message in its slot."""
@@ -40,6 +40,8 @@ class Task(NamedTuple):
         Which series the frame belongs to, 0 for none, and where the message lies that began it.
     cell
         Target cell to use instead of none, see `gpuidx.proposal`.
+    origin
+        Stream and id of the message at the service that sent it; then the first part are the sender's values.
     """
 
     serial: int
@@ -53,6 +55,7 @@ class Task(NamedTuple):
     series_slot: int = 0
     series_sizes: tuple[int, ...] = ()
     cell: tuple[Any, ...] | None = None
+    origin: tuple[str, int] | None = None
 
     @property
     def slots(self) -> set[int]:
@@ -95,14 +98,21 @@ class Messages:
             self._series = task.series
             self._start = parts_in(self._slots[task.series_slot], task.series_sizes)
         parts = parts_in(self._slots[task.holder], task.sizes)
+        stream, serial = task.origin or ("", task.serial)
+        values = NO_BYTES
+        if task.origin and parts:
+            values, *rest = parts
+            parts = tuple(rest)
         return Message(
-            serial=task.serial,
+            serial=serial,
             filename=task.filename,
             event=task.event,
             number=max(task.number, 0),
             data=parts[-1] if parts else memoryview(b""),
             parts=parts if len(parts) > 1 else (),
             series=self._start,
+            stream=stream,
+            values=values,
         )
 
     @staticmethod

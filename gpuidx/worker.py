@@ -13,6 +13,7 @@ from gpuidx.cell import UnitCell
 from gpuidx.errors import Rejected
 from gpuidx.flow.accounts import BLANK, HIT, INDEXED, REJECTED
 from gpuidx.flow.child import Port
+from gpuidx.flow.platform import pin_to_cpu
 from gpuidx.flow.slots import Slots
 from gpuidx.geometry import Geometry
 from gpuidx.model import Frame, Result
@@ -58,6 +59,8 @@ def work(
     cell: UnitCell | None,
 ) -> None:
     """Answer every task with the state in which its frame ended; see `gpuidx.record.Answered`."""
+    if options.cpu_pin:
+        pin_to_cpu(port.number)
     pipeline, messages = Pipeline(options, geometry, cell, Stopwatch(port.counters, stages)), Messages(slots)
     for values in port.tasks():
         task = Task(*values)
@@ -87,6 +90,8 @@ def work_with_device(
     A frame that was decoded is kept until its next step comes; one that another worker had decoded, which
     died, is decoded again.
     """
+    if options.cpu_pin:
+        pin_to_cpu(port.number)
     pipeline, messages = Pipeline(options, geometry, cell, Stopwatch(port.counters, stages)), Messages(slots)
     kept: dict[int, tuple[Frame, Notes]] = {}
     for *values, step in port.tasks():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -168,19 +169,20 @@ def start(
 
     *environment* are variables on top of those of this process; *has_cell*: whether the cell is given.
     """
-    command = [
-        sys.executable,
-        *program,
-        "-g",
-        "test.geom",
-        *(["-p", "test.cell"] if has_cell else []),
-        "-o",
-        "test.stream",
-        *words,
-    ]
+    given = ["-g", "test.geom", *(["-p", "test.cell"] if has_cell else []), "-o", "test.stream", *words]
+    return launch(folder, given, program, environment)
+
+
+def launch(
+    folder: Path,
+    words: Sequence[str],
+    program: Sequence[str] = ("-m", "gpuidx"),
+    environment: Mapping[str, str] | None = None,
+) -> "subprocess.Popen[str]":
+    """The program with just these words; its log goes to a file."""
     with (folder / "log").open("w") as log:
         return subprocess.Popen(
-            command,
+            [sys.executable, *program, *words],
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -189,7 +191,7 @@ def start(
         )
 
 
-def finish(process: "subprocess.Popen[str]", folder: Path) -> Done:
+def finish(process: "subprocess.Popen[str]", folder: Path, stream: str = "test.stream") -> Done:
     """Wait for the end, and read what there is."""
     try:
         out, _ = process.communicate(timeout=PATIENCE)
@@ -198,13 +200,30 @@ def finish(process: "subprocess.Popen[str]", folder: Path) -> Done:
         process.communicate()
         raise
     done = Done(process.returncode, (folder / "log").read_text(), out)
-    path = folder / "test.stream"
+    path = folder / stream
     if path.exists():
         with read_stream(path) as stream:
             done.chunks = list(stream.chunks)
             done.audit = stream.audit
             assert stream.truncated is None
     return done
+
+
+def wait_for_word(process: "subprocess.Popen[str]", folder: Path, text: str) -> None:
+    """Wait until the log of a run says so."""
+    while text not in (folder / "log").read_text():
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+        assert process.poll() is None, (folder / "log").read_text()
+
+
+def workers(pid: int) -> list[int]:
+    """Process numbers of the workers of a run, by that of its main process; needs ``/proc``."""
+
+    def children(of: int) -> list[int]:
+        return [int(word) for word in Path(f"/proc/{of}/task/{of}/children").read_text().split()]
+
+    return [worker for child in children(pid) for worker in children(child)]
 
 
 def run(folder: Path, *words: str) -> Done:

@@ -11,21 +11,8 @@ import pytest
 from gpuidx import cli
 from gpuidx.arguments import parse
 from gpuidx.errors import OptionError
-from gpuidx.options import Options, explain_unknown, notices
+from gpuidx.options import OWN, Options, notices
 
-ROWS = [
-    line.split("\t")
-    for line in (Path(__file__).parent / "data/indexamajig_options.tsv").read_text().splitlines()
-    if not line.startswith("#")
-]
-TAKES_VALUE = {name: value == "value" for name, value in ROWS}
-ENGINE = ("--xgandalf", "--asdf", "--taketwo", "--felix", "--pinkindexer", "--ffbidx")
-OF_ENGINES = [name for name in TAKES_VALUE if name.lower().startswith(ENGINE)]
-SOURCE = ["--zmq-input=tcp://host:5", "--zmq-request=next"]
-BASE = ["-g", "a.geom", "-o", "a.stream", "-p", "a.cell", "--peaks=peakfinder8", *SOURCE]
-VALUE = {name: value == "value" for name, value in ROWS}
-ENGINE = ("--xgandalf", "--asdf", "--taketwo", "--felix", "--pinkindexer", "--ffbidx")
-OF_ENGINES = [name for name in TAKES_VALUE if name.lower().startswith(ENGINE)]
 BASE = [
     "-g",
     "a.geom",
@@ -37,46 +24,20 @@ BASE = [
     "--zmq-input=tcp://host:5",
     "--zmq-request=next",
 ]
-VALUE = {
-    "--peaks": "peakfinder8",
-    "--data-format": "msgpack",
-    "--tolerance": "5,5,5,1.5",
-    "--integration": "rings",
-    "--int-radius": "3,4,5",
-    "--peak-radius": "3,4,5",
-    "--indexing": "xgandalf",
-    "-z": "none",
-}
 
 
 def options(words: str) -> Options:
-    return parse(Options, [*BASE, *words.split()], "gpuidx", "")
+    return understood([*BASE, *words.split()])
 
 
 def understood(words: list[str]) -> Options:
-    explain_unknown(words)
-    return parse(Options, words, "gpuidx", "")
+    return parse(Options, words, "gpuidx", "", version=cli.VERSION, own=OWN)
 
 
 def message(words: list[str]) -> str:
     with pytest.raises(OptionError) as error:
         understood(words)
     return str(error.value)
-
-
-@pytest.mark.parametrize("name", sorted(set(TAKES_VALUE) - set(OF_ENGINES)))
-def test_every_option_of_indexamajig_is_known_or_said_to_be_missing(name: str) -> None:
-    words = [*BASE, name, *([VALUE.get(name, "3")] if TAKES_VALUE[name] else [])]
-    try:
-        understood(words)
-    except OptionError as error:
-        known = ("does not have yet", "exclude each other", "needs images")
-        assert any(text in str(error) for text in known)  # noqa: PT017
-
-
-@pytest.mark.parametrize("name", OF_ENGINES)
-def test_options_of_other_engines_are_explained(name: str) -> None:
-    assert "has its own" in message([*BASE, f"{name}=1"])
 
 
 def test_defaults_are_those_of_indexamajig() -> None:
@@ -136,14 +97,20 @@ def test_a_device_searches_by_peakfinder8_in_images_as_they_are() -> None:
     assert not options("--filter-noise").device_searches
 
 
-def test_options_that_were_given_up_are_taken_with_a_notice() -> None:
-    o = options("--hdf5-peaks=/a/b --no-cell-combinations --fix-bandwidth=0.01")
+def test_options_without_effect_are_named_in_one_line_for_each_reason() -> None:
+    o = options("--hdf5-peaks=/a/b --xgandalf-tol=0.03 --asdf-fast --xgandalf-tol=0.02 --temp-dir=x")
     assert notices(o) == [
-        "--hdf5-peaks has no effect, as in CrystFEL: put 'peak_list = PATH' into the geometry",
-        "--no-cell-combinations has no effect, as in CrystFEL: cells are not combined",
-        "--fix-bandwidth has no effect, as in CrystFEL: put 'bandwidth = BW' into the geometry",
+        "--hdf5-peaks has no effect: CrystFEL ignores it, too; put 'peak_list = PATH' into the geometry",
+        "--xgandalf-tol, --asdf-fast have no effect: gpuidx has an indexing engine of its own",
+        "--temp-dir has no effect: there are no temporary files",
     ]
     assert notices(options("")) == []
+
+
+def test_options_about_lists_of_files_have_no_effect_on_messages() -> None:
+    assert notices(options("-x a --basename --wait-for-file=3")) == [
+        "--prefix, --basename, --wait-for-file have no effect: only lists of files (-i) have names and wait"
+    ]
 
 
 def test_short_tolerance_holds_for_all_angles() -> None:

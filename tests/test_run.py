@@ -10,7 +10,20 @@ import h5py
 import msgpack
 import numpy as np
 import pytest
-from live import PATIENCE, PEAKS, SIZE, Server, beamtime, finish, is_right, numbers, run, start, write_inputs
+from live import (
+    PATIENCE,
+    PEAKS,
+    SIZE,
+    Server,
+    beamtime,
+    finish,
+    is_right,
+    numbers,
+    run,
+    start,
+    workers,
+    write_inputs,
+)
 
 from gpuidx.geometry import parse_geometry
 from gpuidx.simulation.detector import default_geometry
@@ -184,13 +197,6 @@ def test_portable_ways_give_the_same_frames(folder: Path, monkeypatch: pytest.Mo
     check_against_truth(done.chunks, 6)
 
 
-def _workers(pid: int) -> list[int]:
-    def children(of: int) -> list[int]:
-        return [int(word) for word in Path(f"/proc/{of}/task/{of}/children").read_text().split()]
-
-    return [worker for child in children(pid) for worker in children(child)]
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the worker by /proc: run it on Linux")
 def test_a_killed_worker_costs_at_most_the_frame_it_had(folder: Path) -> None:
     sent = beamtime(12)
@@ -203,7 +209,7 @@ def test_a_killed_worker_costs_at_most_the_frame_it_had(folder: Path) -> None:
             "--copy-header=truth_id",
         )
         assert server.held.wait(PATIENCE)
-        for worker in _workers(process.pid):
+        for worker in workers(process.pid):
             os.kill(worker, signal.SIGKILL)
         server.go()
         done = finish(process, folder)
@@ -256,7 +262,7 @@ def test_wrong_cell_ends_with_1_and_opens_nothing(folder: Path) -> None:
 
 
 def test_output_that_cannot_be_written_ends_with_5(folder: Path) -> None:
-    (folder / "list").touch()
+    (folder / "list").write_text("none.h5\n")
     done = run(folder, "-i", "list", *PEAKS, "-o", "missing/test.stream")
     assert done.code == 5
     assert "missing/test.stream" in done.log
@@ -264,7 +270,7 @@ def test_output_that_cannot_be_written_ends_with_5(folder: Path) -> None:
 
 @pytest.mark.parametrize("words", [["-o", "test.geom"], ["-i", "gone"], ["--slots=999999999"]])
 def test_failed_start_overwrites_nothing(folder: Path, words: list[str]) -> None:
-    (folder / "list").touch()
+    (folder / "list").write_text("none.h5\n")
     (folder / "test.stream").write_text("CrystFEL stream format 2.3\nof an earlier run\n")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     process = start(folder, "-i", "list", *PEAKS, *words)
@@ -281,7 +287,7 @@ def test_signal_while_compiling_ends_at_once(
     process = start(folder, "--zmq-input=tcp://127.0.0.1:9", "--zmq-request=next", *PEAKS)
     while "compiling" not in (folder / "log").read_text():
         assert process.poll() is None
-    children = _workers(process.pid)
+    children = workers(process.pid)
     begun = time.monotonic()
     process.send_signal(number)
     process.communicate(timeout=PATIENCE)
@@ -357,7 +363,7 @@ def test_second_signal_stops_at_once_and_counts_what_was_in_flight(folder: Path)
     with Server("rep", messages) as server:
         process = start(folder, *server.request, *PEAKS, "--slots=6", "--zmq-requests=6")
         assert server.held.wait(PATIENCE)
-        for worker in _workers(process.pid):
+        for worker in workers(process.pid):
             os.kill(worker, signal.SIGSTOP)
         process.send_signal(signal.SIGTERM)
         while "stopping" not in (folder / "log").read_text():
@@ -371,7 +377,7 @@ def test_second_signal_stops_at_once_and_counts_what_was_in_flight(folder: Path)
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full of Linux")
 def test_full_disk_ends_with_5(folder: Path) -> None:
-    (folder / "list").touch()
+    (folder / "list").write_text("none.h5\n")
     done = run(folder, "-i", "list", *PEAKS, "-o", "/dev/full")
     assert done.code == 5, done.log
     assert "/dev/full: cannot be written" in done.log

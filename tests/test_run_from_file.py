@@ -93,5 +93,11 @@ def test_a_file_of_another_kind_is_not_overwritten_with_records(folder: Path) ->
     (folder / "old.bin").write_bytes(np.array([6, 0, 7], np.int32).tobytes())
     open_records(str(folder), "old.bin").close()
     assert (folder / "old.bin").read_bytes() == b""
+    record = np.array([6, 0, 7, 8, 0, 9, 10], np.int32).tobytes()
+    (folder / "old.bin").write_bytes(record + record[:-1])
+    going_on = open_records(str(folder), "old.bin", go_on=True)
+    going_on.write(record)
+    going_on.close()
+    assert (folder / "old.bin").read_bytes() == record + record
     with pytest.raises(StreamError, match="cannot be made"):
         open_records(str(folder / "test.geom"), "new.bin")

@@ -2,6 +2,7 @@
 import pytest
 
 from gpuidx import start
+from gpuidx.errors import OptionError
 from gpuidx.geometry import parse_geometry
 from gpuidx.handover import FOUND_BYTES
 from gpuidx.options import Options
@@ -54,3 +55,22 @@ def test_devices_are_left_alone_if_no_peaks_are_searched(peaks, memory):
     choice = Choice("cuda", "backend: cuda", (0, 1))
     assert start.devices_for(options(), choice) == (0, 1)
     assert start.devices_for(options(peaks=peaks), choice) == ()
+
+
+@pytest.mark.parametrize(
+    ("cpus", "jobs", "n_device", "text"),
+    [
+        ([0, 1, 2], 3, 0, ""),
+        ([4, 5, 6], 2, 1, ""),
+        ([0, 1, 2], 3, 1, "a CPU for each of 4 processes, and there are 3"),
+        (None, 1, 0, "cannot be pinned to CPUs on this system"),
+    ],
+)
+def test_pinned_processes_need_a_cpu_each(cpus, jobs, n_device, text, monkeypatch):
+    monkeypatch.setattr(start, "usable_cpus", lambda: cpus)
+    start.check_cpus(options(jobs=jobs), n_device)
+    if not text:
+        start.check_cpus(options(jobs=jobs, cpu_pin=True), n_device)
+        return
+    with pytest.raises(OptionError, match=text):
+        start.check_cpus(options(jobs=jobs, cpu_pin=True), n_device)

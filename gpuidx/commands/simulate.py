@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``gpuidx simulate``: frames with known truth, into HDF5 files or over ZeroMQ."""
+"""``gpuidx simulate``: frames with known truth, into HDF5 files, over ZeroMQ or as an ASAP::O server."""
 
 import dataclasses
 import sys
@@ -18,6 +18,9 @@ from gpuidx.cell import UnitCell, parse_cell, read_cell
 from gpuidx.commands.serving import stopped_by_signals
 from gpuidx.errors import InputFileError, OptionError, StreamError
 from gpuidx.geometry import Geometry, parse_geometry, read_geometry
+from gpuidx.simulation.asapo.feed import serve_asapo
+from gpuidx.simulation.asapo.frames import ASAPO_FORMATS, AsapoFrame
+from gpuidx.simulation.asapo.settings import AsapoSettings, check_asapo_settings
 from gpuidx.simulation.detector import LYSOZYME, default_geometry
 from gpuidx.simulation.encode_hdf5 import COMPRESSIONS as HDF5_COMPRESSIONS
 from gpuidx.simulation.encoder import Encoder, Sized
@@ -28,13 +31,13 @@ from gpuidx.simulation.serve import ServeSettings, serve
 from gpuidx.simulation.settings import FRAMES, SERVING, WRITING, FrameSettings
 from gpuidx.simulation.truth import TruthFile
 
-DESCRIPTION = """Simulated still frames with known truth: written to HDF5 files (--output) or
-served over ZeroMQ in any format that gpuidx reads (--serve, --format).
+DESCRIPTION = """Simulated still frames with known truth: written to HDF5 files (--output), or served in any
+format that gpuidx reads (--format) over ZeroMQ (--serve) or by ASAP::O (--asapo).
 Without -g and -p: a detector of four panels, and lysozyme.  docs/simulate.md has examples."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulateOptions(ServeSettings, EncodeSettings, FrameSettings):
+class SimulateOptions(AsapoSettings, ServeSettings, EncodeSettings, FrameSettings):
     """All options of the command."""
 
     geometry: Optional[str] = option(  # noqa: UP045
@@ -78,15 +81,18 @@ class SimulateOptions(ServeSettings, EncodeSettings, FrameSettings):
     memory: int = option(1000, group=SERVING, metavar="MB", help="memory for frames that are served")
 
     def __post_init__(self) -> None:
-        if (self.serve == "none") == (self.output is None):
+        if [self.output is not None, self.serve != "none", self.asapo].count(True) != 1:
             raise OptionError(
-                "give either --output=PREFIX to write files or --serve=rep, router, pub or push"
+                "give either --output=PREFIX to write files, --serve=rep, router, pub or push, or --asapo"
             )
         if self.output is not None and self.format not in ("msgpack", "hdf5"):
             raise OptionError(f"--output writes HDF5 files; --format={self.format} is for --serve")
         if self.output is not None and self.compression not in ("", *HDF5_COMPRESSIONS):
             known = ", ".join(HDF5_COMPRESSIONS)
             raise OptionError(f"--compression={self.compression}: HDF5 files have {known}")
+        if self.asapo and self.format not in ASAPO_FORMATS:
+            known = ", ".join(ASAPO_FORMATS)
+            raise OptionError(f"--format={self.format} is for --serve; --asapo has {known}")
         if self.frames < 0 or (self.frames == 0 and self.output is not None):
             raise OptionError(
                 f"--frames is {self.frames}; it must be at least 1, or 0 to serve until stopped"
@@ -96,6 +102,7 @@ class SimulateOptions(ServeSettings, EncodeSettings, FrameSettings):
         for name, least in (("rate", 0), ("distinct", 0), ("memory", 1), ("subscribers", 0), ("queue", 1)):
             if not getattr(self, name) >= least:
                 raise OptionError(f"--{name} is {getattr(self, name):g}; it must be at least {least}")
+        check_asapo_settings(self, self.frames, self.rate)
         if self.size < 64 or self.size % 2:
             raise OptionError(f"--size is {self.size}; it is an even number, at least 64")
 
@@ -116,6 +123,8 @@ def main(argv: Sequence[str]) -> int:
             write_mask(simulator.bad, Path(options.mask))
         if options.serve != "none":
             _serve(simulator, options)
+        elif options.asapo:
+            _serve_asapo(simulator, options)
         else:
             _write(simulator, options)
     except OSError as error:
@@ -158,7 +167,14 @@ def _orientations(options: SimulateOptions) -> list[NDArray[np.float64]] | None:
 def _truths(simulator: Simulator, n_frame: int, options: SimulateOptions) -> Generator[SimulatedFrame]:
     """The frames; their truth goes to its file, and progress to the terminal."""
     shown = time.monotonic()
-    described = {"options": dataclasses.asdict(options)}
+    # How frames are served says nothing of them, and has the token.
+    described = {
+        "options": {
+            field.name: getattr(options, field.name)
+            for field in dataclasses.fields(options)
+            if not field.name.startswith("asapo")
+        }
+    }
     with TruthFile(Path(options.truth), described) if options.truth else nullcontext() as file:
         for number in range(n_frame):
             frame = simulator.numbered(number)
@@ -190,6 +206,20 @@ def _serve(simulator: Simulator, options: SimulateOptions) -> None:
 
     with stopped_by_signals() as stop:
         print(serve(encoder.series(messages, options.frames, options.rate), options, ready, stop), flush=True)
+
+
+def _serve_asapo(simulator: Simulator, options: SimulateOptions) -> None:
+    messages = _messages(simulator, Encoder(simulator, options), options)
+    frames = [AsapoFrame.of(message) for message in messages]
+    asked = options.frames or "endless"
+
+    def ready(reading: str) -> None:
+        print(f"serving {asked} frames, {len(frames)} different, over ASAP::O; to read them:")
+        print(f"gpuidx {reading}", flush=True)
+
+    with stopped_by_signals() as stop:
+        lines = serve_asapo(frames, options.frames, options, options.rate, ready, stop)
+    print(*lines, sep="\n", flush=True)
 
 
 def _messages(simulator: Simulator, encoder: Encoder, options: SimulateOptions) -> list[Sized]:

@@ -29,6 +29,8 @@ class Output:
         Written first.
     overwrite
         Whether a file of an earlier run may be overwritten at all.
+    keep
+        Bytes of an earlier run that stay in front; with these no head is written.
     is_ours
         Whether a file with this beginning (`BEGIN` bytes) is an output of this kind; if it is None, the file
         must begin with the first line of *head*, the last word (a version) apart.
@@ -51,6 +53,7 @@ class Output:
         path: str,
         head: bytes = b"",
         overwrite: bool = True,
+        keep: int = 0,
         is_ours: Callable[[bytes], bool] | None = None,
     ) -> None:
         self.path = path
@@ -64,8 +67,11 @@ class Output:
             first = head.split(b"\n", 1)[0].rsplit(b" ", 1)[0]
             self._recognise(is_ours or (lambda begin: begin.startswith(first)), overwrite)
             with suppress(OSError):  # a pipe or a device has no length
-                os.ftruncate(self._fd, 0)
-            self._append(head)
+                os.ftruncate(self._fd, keep)
+            if keep:
+                self.size = os.lseek(self._fd, keep, os.SEEK_SET)
+            else:
+                self._append(head)
         except StreamError:
             self._abandon()
             raise
@@ -155,6 +161,18 @@ class Output:
         fd, self._fd = self._fd, -1
         with suppress(OSError):
             os.close(fd)
+
+
+def put_aside(path: str, stream: str, number: int, message: bytes | memoryview) -> str:
+    """Keep a message in a file in the folder ``PATH.lost``; gives its name, or why there is none."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in stream) or "message"
+    folder = Path(f"{path}.lost")
+    try:
+        folder.mkdir(exist_ok=True)
+        (folder / f"{safe}-{number}.data").write_bytes(message)
+    except OSError as error:
+        return f"no file: {folder}: {_reason(error)}"
+    return str(folder / f"{safe}-{number}.data")
 
 
 def _reason(error: Exception) -> str:

@@ -9,6 +9,7 @@ packets               ``SOCK_SEQPACKET``: whole or not at all     ``SOCK_STREAM`
 end with the parent   ``prctl(PR_SET_PDEATHSIG, SIGKILL)``        the end of file on a channel alone
 memory left           ``/proc/meminfo``, control groups           the machine's memory
 out of memory         children are offered first                  nothing
+CPU of a process      ``sched_setaffinity``                       cannot be chosen
 ====================  ==========================================  =====================================
 """
 
@@ -107,6 +108,18 @@ def allow_open_files(wanted: int) -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
             soft = raised
     return soft
+
+
+def usable_cpus() -> list[int] | None:
+    """Numbers of the CPUs that this process may use; None where processes cannot be pinned."""
+    return None if portable() else sorted(os.sched_getaffinity(0))
+
+
+def pin_to_cpu(number: int) -> None:
+    """Let this process use only the CPU that comes at this place among those that it may use."""
+    cpus = usable_cpus()
+    if cpus is not None and number < len(cpus):  # fewer than at the start: better slow than not at all
+        os.sched_setaffinity(0, {cpus[number]})
 
 
 def thread_count() -> int:

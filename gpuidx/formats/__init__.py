@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Messages to frames; `Decoder` recognises the format and hands the message to the one who knows it."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from gpuidx.errors import Rejected
 from gpuidx.formats import cbf, dectris_v1, dectris_v2, hdf5_messages, jungfraujoch, lclstreamer, seedee
-from gpuidx.formats.frame import Buffers
 from gpuidx.formats.hdf5 import Hdf5Files
-from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.lookup import HeaderLookup, ReadValue
 from gpuidx.formats.messages import MsgPackDecoder
+from gpuidx.formats.named_values import header_value
+from gpuidx.formats.seedee import read_map
+from gpuidx.formats.setting import Setting
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.geometry.streaming import streaming_problems
@@ -26,7 +27,7 @@ class Format(NamedTuple):
 
     text: str
     begins: Callable[[Sequence[memoryview]], bool]
-    decoder: Callable[..., Any]
+    decoder: Callable[[Setting], Any]
 
 
 FORMATS = {
@@ -63,6 +64,27 @@ def without_padding(message: Message) -> Message:
     return replace(message, data=message.data[padding:]) if padding else message
 
 
+def format_of(message: Message) -> str:
+    """The same for a message which may have values beside it: Seedee's metadata come so over ASAP::O."""
+    if message.values and seedee.begins((message.values, message.data)):
+        return "seedee"
+    return detect(message.parts or (message.data,))
+
+
+def beside(message: Message) -> ReadValue | None:
+    """What gives the values that came beside a message; None if there are none.
+
+    Raises
+    ------
+    Rejected
+        If they are no JSON object.
+    """
+    if not message.values:
+        return None
+    values = read_map(message.values, "what came beside the message")
+    return lambda name: header_value((values,), name)
+
+
 class Decoder:
     """Decodes the messages and files of one run; made once per worker.
 
@@ -72,20 +94,28 @@ class Decoder:
         Of the run.
     masks
         Tells pixels that are bad in single frames; None: all pixels are taken as they are.
+    header_lookup
+        Reads the header values.
 
     Attributes
     ----------
+    headers
+        Of the class *header_lookup*.
     notes
         Counts what was ignored without harm: further maps, duplicate keys, dropped peaks, copied headers
         that were missing; and, with `RECOGNISED` in front, formats that were not told.
     """
 
-    def __init__(self, geometry: Geometry, options: Options, masks: Masks | None) -> None:
-        self.notes: Counter[str] = Counter()
-        self._buffers = Buffers(geometry.arrays)
-        headers = HeaderLookup(geometry, options.copy_header, self.notes, options)
-        self._made_from = (geometry, options, headers, masks, self._buffers, self.notes)
-        self._files = Hdf5Files(geometry, options, headers, masks, self._buffers, self.notes)
+    def __init__(
+        self,
+        geometry: Geometry,
+        options: Options,
+        masks: Masks | None,
+        header_lookup: type[HeaderLookup] = HeaderLookup,
+    ) -> None:
+        self._setting = Setting.of(geometry, options, masks, header_lookup)
+        self.notes, self.headers = self._setting.notes, self._setting.headers
+        self._files = Hdf5Files(self._setting)
         self._format = options.data_format
         self._decoders: dict[str, Any] = {}
         self._recognised = ""
@@ -100,11 +130,11 @@ class Decoder:
             If the geometry asks for something that messages of this format do not have.
         """
         if name not in self._decoders:
-            geometry, options, *_ = self._made_from
+            options = self._setting.options
             wanted = {"read_masks": options.mask_data, "read_images": options.image_data}
-            for problem in streaming_problems(geometry, **wanted, data_format=name):
+            for problem in streaming_problems(self._setting.geometry, **wanted, data_format=name):
                 raise Rejected("geometry does not suit the format", f"{FORMATS[name].text}: {problem}")
-            self._decoders[name] = FORMATS[name].decoder(*self._made_from)
+            self._decoders[name] = FORMATS[name].decoder(self._setting)
         return self._decoders[name]
 
     def _format_of(self, message: Message) -> str:
@@ -117,7 +147,7 @@ class Decoder:
             )
         if self._format != "auto":
             return self._format
-        name = detect(message.parts or (message.data,))
+        name = format_of(message)
         if name != self._recognised:
             self._recognised = name
             self.notes[f"{RECOGNISED}{FORMATS[name].text} (--data-format={name})"] = 1
@@ -139,12 +169,17 @@ class Decoder:
         Rejected
             If the frame cannot be used; says the key, what was found and what is expected.
         """
-        self._buffers.room = room
-        self._buffers.types = PIXEL_TYPES if room is None else (*PIXEL_TYPES, *BYTE_TYPES)
+        buffers = self._setting.buffers
+        buffers.room = room
+        buffers.types = PIXEL_TYPES if room is None else (*PIXEL_TYPES, *BYTE_TYPES)
         if not message.data and not message.parts:
             return self._decode_file(message)
         message = without_padding(message)
-        frame: Frame = self._decoder(self._format_of(message)).decode(message)
+        self.headers.beside = beside(message)
+        name = self._format_of(message)
+        if name == "seedee" and message.values:
+            message = replace(message, parts=(message.values, message.data))
+        frame: Frame = self._decoder(name).decode(message)
         return frame
 
     def _decode_file(self, message: Message) -> Frame:

@@ -5,22 +5,19 @@ A file that comes in a message is another matter: `hdf5_messages`.  What is in a
 """
 
 import os
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from contextlib import suppress
 from typing import Any
 
 import h5py
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.frame import Buffers
+from gpuidx.formats.hdf5_datasets import finder
 from gpuidx.formats.hdf5_frame import FrameReader
 from gpuidx.formats.hdf5_opened import Opened, one_line, parse_event, wants
 from gpuidx.formats.hdf5_places import InFile
-from gpuidx.formats.lookup import HeaderLookup
-from gpuidx.geometry import Geometry
-from gpuidx.geometry.masks import Masks
+from gpuidx.formats.setting import Setting
 from gpuidx.model import Frame, Message
-from gpuidx.options import Options
 
 OPEN_FILES = 2
 """Files that a worker keeps open: opening one costs as much as reading a small frame."""
@@ -42,67 +39,18 @@ def open_file(filename: str) -> Any:
         raise Rejected("file cannot be read", f"{filename}: {why}") from error
 
 
-def frame_counts(filename: str, geometry: Geometry) -> list[int]:
-    """How many frames a file holds along each ``%`` of the data's dimensions; empty if there is none.
-
-    Raises
-    ------
-    Rejected
-        If the file cannot be read, or the paths have ``%`` too.
-    """
-    array = geometry.arrays[0]
-    if "%" in array.data:
-        raise Rejected(
-            "file cannot be read",
-            f"{filename}: the frames of '{array.data}' cannot be listed; give each with its event",
-        )
-    if "%" not in array.dims:
-        return []
-    with open_file(filename) as file:
-        try:
-            shape = Opened(filename, file.get, InFile()).dataset(array.data).shape
-        except Rejected as missing:
-            raise Rejected("file cannot be read", missing.detail) from missing
-        except Exception as error:
-            raise Rejected("file cannot be read", f"{filename}: {one_line(error)}") from error
-    if len(shape) != len(array.dims):
-        raise Rejected(
-            "file cannot be read", f"{filename}: '{array.data}' has shape {shape}; {wants(array.dims)}"
-        )
-    counts = [extent for extent, dim in zip(shape, array.dims, strict=True) if dim == "%"]
-    if 0 in counts:
-        raise Rejected("file cannot be read", f"{filename}: '{array.data}' has shape {shape}, so no frame")
-    return counts
-
-
 class Hdf5Files:
     """Reads the frames of files; keeps the last files open.
 
     Parameters
     ----------
-    geometry, options
+    setting
         Of the run.
-    headers
-        Looks up header values.
-    masks
-        Tells pixels that are bad in single frames.
-    buffers
-        Slabs to read into.
-    notes
-        Counts dropped peaks.
     """
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        options: Options,
-        headers: HeaderLookup,
-        masks: Masks | None,
-        buffers: Buffers,
-        notes: Counter[str],
-    ) -> None:
-        self.geometry = geometry
-        self._reader = FrameReader(geometry, options, headers, masks, buffers, notes)
+    def __init__(self, setting: Setting) -> None:
+        self.geometry = setting.geometry
+        self._reader = FrameReader(setting)
         self._open: OrderedDict[str, Any] = OrderedDict()
 
     def decode(self, message: Message) -> Frame:
@@ -115,15 +63,18 @@ class Hdf5Files:
         """
         parts, index = parse_event(message.event)
         for array in self.geometry.arrays:
+            if array.data.count("%") < len(parts):
+                raise Rejected("bad event", f"the event has too many parts for the % in '{array.data}'")
             if array.dims.count("%") != len(index):
                 raise Rejected(
                     "bad event",
                     f"the event has {len(index)} indices for '{array.data}'; {wants(array.dims)}",
                 )
         filename = message.filename
+        file = self._file(filename)
         opened = Opened(
             name=filename,
-            find=self._file(filename).get,
+            find=finder(file),
             place=InFile(),
             parts=parts,
             index=index,

@@ -4,10 +4,12 @@
 The format gives a function from name to value; here values are checked and put into our units.
 """
 
+import difflib
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -35,6 +37,26 @@ ESTIMATE_TOLERANCE = 0.1
 
 LONGEST_TEXT = 16384
 """Characters of a text value, as in CrystFEL 0.12."""
+
+_MOST_NAMES, _NAMES_SHOWN, _LONGEST_NAME = 200, 12, 60
+_ALIKE = 0.5  # of difflib's ratio: `photon_energy` and `beam_energy` have 0.58
+
+
+def what_there_is(wanted: str, names: Iterable[str]) -> str:
+    """The first of *names*, for the text about a missing one, and which of them may have been meant."""
+    known = [one[:_LONGEST_NAME] for one in islice(names, _MOST_NAMES)]
+    shown = ", ".join(f"{one!r:.{_LONGEST_NAME}}" for one in known[:_NAMES_SHOWN]) + (
+        ", …" if len(known) > _NAMES_SHOWN else ""
+    )
+    meant = most_alike(wanted, known)
+    return (shown or "nothing") + (f"; did you mean {meant!r}?" if meant else "")
+
+
+def most_alike(name: str, names: Iterable[str]) -> str:
+    """The one of *names* that is most like a name, by the last part of paths; ``""`` if none is."""
+    last = {one.rpartition("/")[2].lower(): one for one in names}
+    found = difflib.get_close_matches(name.rpartition("/")[2].lower(), last, 1, _ALIKE)
+    return last[found[0]] if found else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +114,21 @@ def number(name: str, value: HeaderValue) -> float:
     return found
 
 
+def _either(first: ReadValue, second: ReadValue) -> ReadValue:
+    """Gives what *first* gives, or else *second*; if neither has it, what *first* says of it."""
+
+    def value_of(name: str) -> HeaderValue:
+        try:
+            return first(name)
+        except Rejected as missing:
+            try:
+                return second(name)
+            except Rejected:
+                raise missing from None
+
+    return value_of
+
+
 class HeaderLookup:
     """Reads the headers that the geometry names, and those of ``--copy-header``.
 
@@ -105,6 +142,11 @@ class HeaderLookup:
         Counts copied values that were left out, and frames that differ from the estimates.
     estimates
         ``--wavelength-estimate`` and ``--camera-length-estimate``.
+
+    Attributes
+    ----------
+    beside
+        Gives values that came beside the message, for those that are not in it; None if there are none.
     """
 
     def __init__(
@@ -116,6 +158,7 @@ class HeaderLookup:
     ) -> None:
         self.geometry, self.copy_header, self.notes = geometry, tuple(copy_header), notes
         self.estimates = estimates
+        self.beside: ReadValue | None = None
         self._good: Detector | None = None
 
     def read(self, value_of: ReadValue) -> FrameValues:
@@ -127,6 +170,8 @@ class HeaderLookup:
             If one that the geometry needs is missing or absurd.
         """
         geometry, headers = self.geometry, dict[str, HeaderValue]()
+        if self.beside is not None:
+            value_of = _either(value_of, self.beside)
         wavelength = self._wavelength(value_of, headers)
         clen = self._length("clen", geometry.clen, value_of, headers, "mm")
         shift = [0.0, 0.0]

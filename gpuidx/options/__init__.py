@@ -5,22 +5,23 @@ Names, spellings and defaults are indexamajig's where it has the option.  argpar
 field types at run time, so there is no `from __future__ import annotations` in this package.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpuidx.options.checks import check_least, check_links, check_sources, check_support, check_values
-from gpuidx.options.every import OPTIONAL_PARTS, PARTS_VARIABLE, EveryOption
-from gpuidx.options.foreign import explain_unknown, notices
+from gpuidx.options.every import OPTIONAL_PARTS, OWN, PARTS_VARIABLE, EveryOption
 from gpuidx.options.indexing import IndexOptions
 from gpuidx.options.integration import IntegrationOptions
+from gpuidx.options.notices import notices
 from gpuidx.options.output import OutputOptions
 from gpuidx.options.peaks import PEAKS_SENT, PeakOptions
 from gpuidx.options.running import USUAL_BATCH, RunOptions
-from gpuidx.options.source import InputOptions, LinkOptions
+from gpuidx.options.source import InputOptions, LinkOptions, SourceOptions
+from gpuidx.options.token import read_token
 
 __all__ = [
-    "OPTIONAL_PARTS", "PARTS_VARIABLE", "PEAKS_SENT", "USUAL_BATCH", "IndexOptions", "InputOptions",
+    "OPTIONAL_PARTS", "OWN", "PARTS_VARIABLE", "PEAKS_SENT", "USUAL_BATCH", "IndexOptions", "InputOptions",
     "IntegrationOptions", "LinkOptions", "Options", "OutputOptions", "PeakOptions", "RunOptions",
-    "check_least", "check_links", "explain_unknown", "notices",
+    "SourceOptions", "check_least", "check_links", "notices", "with_token",
 ]  # fmt: skip
 
 
@@ -32,3 +33,17 @@ class Options(EveryOption):
         check_sources(self)
         check_values(self)
         check_support(self)
+
+
+def with_token(options: Options) -> Options:
+    """The options with the token in place of where it is to be read; a pipe can be read only once.
+
+    Raises
+    ------
+    OptionError
+        If there is a file for it that holds none.
+    """
+    if options.asapo_endpoint is None:
+        return options
+    token = read_token(options.asapo_token, options.asapo_token_file)
+    return replace(options, asapo_token=token, asapo_token_file=None)

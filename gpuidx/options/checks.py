@@ -5,8 +5,9 @@ import math
 from dataclasses import fields
 
 from gpuidx.errors import OptionError
+from gpuidx.options.asapo import AsapoOptions
+from gpuidx.options.engines import ENGINES, FILE, is_method
 from gpuidx.options.every import EveryOption, flag
-from gpuidx.options.foreign import ENGINES, FILE
 from gpuidx.options.peaks import PEAKS_SENT
 from gpuidx.options.running import MOST_BATCH
 from gpuidx.options.source import LinkOptions
@@ -24,11 +25,34 @@ def check_sources(o: EveryOption) -> None:
         raise OptionError("no geometry file; give one with -g")
     if not o.output:
         raise OptionError("no output file; give one with -o")
-    if o.input is not None and o.zmq_input:
-        raise OptionError("--input and --zmq-input exclude each other; give one")
-    if o.input is None and not o.zmq_input:
-        raise OptionError("no input; give a list of files with -i or an address with --zmq-input")
+    sources = {
+        "--input": o.input is not None,
+        "--zmq-input": bool(o.zmq_input),
+        "--asapo-endpoint": o.asapo_endpoint is not None,
+    }
+    wanted = [name for name, is_given in sources.items() if is_given]
+    if len(wanted) > 1:
+        raise OptionError(f"{' and '.join(wanted)} exclude each other; give one")
+    if not wanted:
+        raise OptionError(
+            "no input; give a list of files with -i, an address with --zmq-input, or --asapo-endpoint"
+        )
     check_links(o)
+    _check_asapo(o)
+
+
+def _check_asapo(o: EveryOption) -> None:
+    needed = ("asapo_beamtime", "asapo_source", "asapo_group", "asapo_stream")
+    if o.asapo_endpoint is None:
+        for field in fields(AsapoOptions):
+            if getattr(o, field.name) != field.default:
+                raise OptionError(f"{flag(field.name)} needs --asapo-endpoint")
+        return
+    if not o.asapo_endpoint:
+        raise OptionError("--asapo-endpoint is empty; it is HOST:PORT")
+    for name in needed:
+        if not getattr(o, name):
+            raise OptionError(f"--asapo-endpoint needs {flag(name)}")
 
 
 def check_links(o: LinkOptions) -> None:
@@ -64,8 +88,9 @@ _AT_LEAST = {
     "max_res": 0, "median_filter": 0, "min_sig": 0, "min_snr_biggest_pix": 0, "min_snr_peak_pix": 0,
     "slots": 0, "slot_size": 0, "task_limit": 0.001,
     "status_interval": 0.1, "zmq_requests": 1, "zmq_timeout": 0.001, "no_data_timeout": 0.001,
-    "max_frames": 1, "max_indexer_threads": 1, "serial_start": 0, "advise_after": 1, "gpu_batch": 0,
+    "max_frames": 1, "serial_start": 0, "wait_for_file": -1, "advise_after": 1, "gpu_batch": 0,
     "gpu_memory": 0, "gpu_max_latency": 0, "max_mille_level": 0,
+    "asapo_resend_after": 1, "asapo_consumer_timeout": 1, "asapo_readers": 1,
 }  # fmt: skip
 
 
@@ -154,8 +179,10 @@ def check_support(o: EveryOption) -> None:
     OptionError
         For the first fault.
     """
-    if o.peaks == "msgpack" and not o.zmq_input:
-        raise OptionError("--peaks=msgpack takes peaks from messages; it needs --zmq-input")
+    if o.peaks == "msgpack" and not o.is_streamed:
+        raise OptionError(
+            "--peaks=msgpack takes peaks from messages; it needs --zmq-input or --asapo-endpoint"
+        )
     if o.searches and not o.image_data:
         raise OptionError(f"--peaks={o.peaks} needs images; give --peaks=msgpack, or no --no-image-data")
     if o.peaks == "peakfinder9" and o.local_bg_radius < FEWEST_BG_RADIUS:
@@ -169,8 +196,10 @@ def check_support(o: EveryOption) -> None:
     known = {"none", "rings", "prof2d", "cen", "nocen", "sat", "nosat", "grad", "nograd"}
     if words[0] not in ("rings", "prof2d", "none") or not set(words) <= known:
         raise OptionError(f"--integration={o.integration} is not understood; for instance rings-nocen-nosat")
+    if o.indexing == "":
+        raise OptionError("--indexing names no method; give none, or no --indexing")
     for name in o.engine_names:
-        if name.split("-")[0] not in ENGINES:
+        if not is_method(name):
             raise OptionError(f"--indexing={name} is not a method; known are none, {', '.join(ENGINES)}")
     if FILE in o.engine_names and len(o.engine_names) > 1:
         raise OptionError(

@@ -1,59 +1,43 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options of indexamajig that mean nothing here, or are not here."""
+"""Options of indexamajig that have no effect here, or are refused; `FOREIGN` has each with the reason.
 
-from collections.abc import Sequence
+All others of indexamajig's options are fields of the option classes.  docs/options.md has a table of all.
+"""
 
-from gpuidx.errors import OptionError
-from gpuidx.options.every import EveryOption, flag
+from gpuidx.arguments import Effect, Foreign
+from gpuidx.options.engines import REMOVED, engine_options
 
-ENGINES = (
-    "asdf", "dirax", "felix", "ffbidx", "file", "mosflm", "pinkIndexer", "smallcell", "taketwo", "xds",
-    "xgandalf",
-)  # fmt: skip
-"""Indexing methods of CrystFEL; named on a command line all but `FILE` mean gpuidx's own engine."""
+_NO_EFFECT = {
+    "--temp-dir=": "there are no temporary files",
+    "--max-indexer-threads=": "each worker is one thread; -j gives more workers",
+    "--int-diag=": "no boxes of pixels are printed; 'num_implausible_reflections' is in the stream",
+    "--hdf5-peaks=": "CrystFEL ignores it, too; put 'peak_list = PATH' into the geometry",
+    "--no-cell-combinations": "CrystFEL ignores it, too; cells are not combined",
+    "--fix-bandwidth=": "CrystFEL ignores it, too; put 'bandwidth = BW' into the geometry",
+}  # fmt: skip
 
-FILE = "file"
-"""The method that takes crystals from a file."""
-
-
-REMOVED = {
-    "hdf5_peaks": "put 'peak_list = PATH' into the geometry",
-    "no_cell_combinations": "cells are not combined",
-    "fix_bandwidth": "put 'bandwidth = BW' into the geometry",
+_REFUSED = {
+    "--spectrum-file=": f"{REMOVED}; put 'bandwidth = BW' into the geometry",
 }
-"""Options that indexamajig has given up and still takes; why they are not needed, or what to do."""
 
-
-def notices(o: EveryOption) -> list[str]:
-    """What is said of options that were given and have no effect."""
-    given = [name for name in REMOVED if getattr(o, name)]
-    return [f"{flag(name)} has no effect, as in CrystFEL: {REMOVED[name]}" for name in given]
-
+_INTERNAL = ("fd-stream", "fd-mille", "shm-name", "queue-semaphore", "worker-id", "worker-tmpdir")
+"""Given by indexamajig to its own workers."""
 
 NOT_BUILT_IN = (
-    "asapo-endpoint", "asapo-token", "asapo-beamtime", "asapo-source", "asapo-group", "asapo-stream",
-    "asapo-output-stream", "asapo-wait-for-stream", "asapo-consumer-timeout", "asapo-acks", "prefix",
-    "basename", "no-check-prefix", "temp-dir", "wait-for-file", "cpu-pin", "int-diag", "spectrum-file",
+    "--asapo-output-stream",
 )  # fmt: skip
-"""Options of indexamajig that this version does not have."""
+"""Options of indexamajig that this version does not have; ``=`` says that a value follows."""
 
 
-def explain_unknown(argv: Sequence[str]) -> None:
-    """Say of indexamajig's options that are missing here that they are missing, not misspelt.
+def _foreign(flag: str, effect: Effect, text: str) -> Foreign:
+    return Foreign((flag.removesuffix("="),), flag.endswith("="), effect, text)
 
-    Raises
-    ------
-    OptionError
-        For the first such option.
-    """
-    engines = tuple(name.lower() + "-" for name in ENGINES)
-    for word in argv:
-        name = word[2:].split("=")[0] if word.startswith("--") else "prefix" if word[:2] == "-x" else ""
-        if name in NOT_BUILT_IN:
-            raise OptionError(
-                f"{word.split('=')[0]} is an option of indexamajig that gpuidx does not have yet"
-            )
-        if name.lower().startswith(engines):
-            raise OptionError(
-                f"--{name} belongs to an indexing engine of CrystFEL; gpuidx has its own: leave it out"
-            )
+
+FOREIGN = (
+    *(_foreign(flag, "none", text) for flag, text in _NO_EFFECT.items()),
+    *(_foreign(flag, "refused", text) for flag, text in _REFUSED.items()),
+    *(_foreign(flag, "refused", "is not in gpuidx yet") for flag in NOT_BUILT_IN),
+    *(_foreign(f"--{name}=", "refused", "is between the processes of indexamajig") for name in _INTERNAL),
+    *engine_options(),
+)
+"""Every option of indexamajig that is no field of the option classes."""

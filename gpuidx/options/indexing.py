@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Indexing."""
 
-from argparse import SUPPRESS
 from dataclasses import dataclass
 
 from gpuidx.arguments import option
@@ -62,7 +61,3 @@ class IndexOptions:
     camera_length_estimate: float | None = option(
         None, group=INDEXING, metavar="M", help="warn about frames that differ by more than 10 percent"
     )
-    max_indexer_threads: int = option(
-        1, group=INDEXING, metavar="N", help="accepted; use -j for more processes"
-    )
-    no_cell_combinations: bool = option(False, group=INDEXING, help=SUPPRESS)

@@ -2,7 +2,6 @@
 """Prediction and integration."""
 
 import math
-from argparse import SUPPRESS
 from dataclasses import dataclass
 
 from gpuidx.arguments import option
@@ -20,9 +19,11 @@ class IntegrationOptions:
     fix_profile_radius: float | None = option(
         None, group=INTEGRATION, metavar="R", help="profile radius in m⁻¹ instead of that of the peaks"
     )
-    fix_bandwidth: str | None = option(None, group=INTEGRATION, metavar="BW", help=SUPPRESS)
     fix_divergence: float = option(
-        0.0, group=INTEGRATION, metavar="RAD", help="beam divergence, for the stream only"
+        0.0,
+        group=INTEGRATION,
+        metavar="RAD",
+        help="beam divergence, for the stream only; a negative one is 0",
     )
     int_radius: tuple[float, ...] = option(
         (4.0, 5.0, 7.0), group=INTEGRATION, metavar="R1,R2,R3", type=numbers(3),

@@ -14,6 +14,10 @@ class OutputOptions:
     output: str = option(
         "", "-o", "--output", group=BASIC, metavar="FILE", help="stream file to write; overwritten"
     )
+    resume: bool = option(
+        False, group=BASIC,
+        help="go on with the stream of an earlier run: whole chunks stay, their frames are not done again",
+    )  # fmt: skip
     non_hits_in_stream: bool = option(True, group=OUTPUT, off=True, help="leave out frames that are no hits")
     copy_header: tuple[str, ...] = option(
         (), "--copy-header", group=OUTPUT, metavar="NAME", repeat=True, hidden=("--copy-hdf5-field",),

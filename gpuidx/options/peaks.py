@@ -2,7 +2,6 @@
 """The peak search."""
 
 import math
-from argparse import SUPPRESS
 from dataclasses import dataclass
 
 from gpuidx.arguments import option
@@ -70,7 +69,6 @@ class PeakOptions:
         True, group=PEAKS, off=True, help="do not add 0.5 to the positions of supplied peaks"
     )
     check_hdf5_snr: bool = option(False, group=PEAKS, help="apply --min-snr to supplied peaks")
-    hdf5_peaks: str | None = option(None, group=PEAKS, metavar="PATH", help=SUPPRESS)
     peakfinder8_fast: bool = option(False, group=PEAKS, help="radial statistics from a sample of the pixels")
 
     @property

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 
 from gpuidx.arguments import option
+from gpuidx.options.asapo import AsapoOptions
 from gpuidx.options.values import BASIC
 
 DATA_FORMATS = (
@@ -19,6 +20,16 @@ class FileOptions:
     input: str | None = option(
         None, "-i", "--input", group=BASIC, metavar="FILE",
         help="list of image files, one per line, perhaps with an event; - for standard input",
+    )  # fmt: skip
+    prefix: str = option(
+        "", "-x", "--prefix", group=BASIC, metavar="TEXT",
+        help="put this in front of the file names in the list; a folder gets its slash",
+    )  # fmt: skip
+    basename: bool = option(False, group=BASIC, help="cut the folders off the file names in the list")
+    check_prefix: bool = option(True, group=BASIC, off=True, help="take --prefix as it is")
+    wait_for_file: int = option(
+        0, group=BASIC, metavar="S",
+        help="wait this long for a file of the list that is not there yet, s; -1: for ever",
     )  # fmt: skip
     geometry: str = option("", "-g", "--geometry", group=BASIC, metavar="FILE", help="geometry file (.geom)")
 
@@ -77,3 +88,13 @@ class InputOptions(LinkOptions, FileOptions):
     highres: float = option(
         math.inf, group=BASIC, metavar="A", type=float, help="ignore pixels beyond this resolution, in Å"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions(AsapoOptions, InputOptions):
+    """Any source."""
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether frames come as messages."""
+        return self.input is None

@@ -8,6 +8,7 @@ PEAKS = "Peak search options"
 INDEXING = "Indexing options"
 INTEGRATION = "Integration options"
 OUTPUT = "Output options"
+ASAPO = "Options for ASAP::O"
 RUN = "Running gpuidx"
 
 

@@ -52,6 +52,12 @@ class EncodedFrame:
         struct.pack_into(">Q", self.data, self._number_at, number)
         return self.data
 
+    def numbered_copy(self, number: int) -> bytearray:
+        """The message with this frame number, in a buffer of its own; safe in any thread."""
+        data = bytearray(self.data)
+        struct.pack_into(">Q", data, self._number_at, number)
+        return data
+
 
 def encode(
     frame: SimulatedFrame,

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where messages come from; `open_source` chooses by the options."""
 
-from gpuidx.options import InputOptions, LinkOptions
-from gpuidx.sources.contract import LiveSource, Source, Taken
+from gpuidx.options import LinkOptions, SourceOptions
+from gpuidx.options.token import Secret
+from gpuidx.sources.asapo import Asapo, Where
+from gpuidx.sources.contract import Lender, LiveSource, Source, Taken
 from gpuidx.sources.files import Files
+from gpuidx.sources.listing import naming
 from gpuidx.sources.request import Request
 from gpuidx.sources.unasked import Unasked
 from gpuidx.sources.wiring import read_wiring
 
-__all__ = ["LiveSource", "Source", "Taken", "open_links", "open_source"]
+__all__ = ["Lender", "LiveSource", "Source", "Taken", "open_links", "open_source"]
+
+PATIENCE = 60.0
+"""s without data after which ASAP::O's streams count as ended, unless the user says: as indexamajig's."""
 
 
-def open_source(options: InputOptions) -> Source:
+def open_source(options: SourceOptions) -> Source:
     """The source that the options name; nothing is opened before `Source.open`.
 
     Raises
@@ -19,9 +25,12 @@ def open_source(options: InputOptions) -> Source:
     OptionError
         If an address is none that a socket could be attached to, or a key file is none.
     """
+    if options.asapo_endpoint is not None:
+        return _asapo(options)
     if not options.zmq_input:
         assert options.input is not None
-        return Files(options.input, options.geometry)
+        names = naming(options.prefix, options.basename, options.check_prefix)
+        return Files(options.input, options.geometry, names, options.wait_for_file)
     return open_links(options)
 
 
@@ -39,3 +48,24 @@ def open_links(options: LinkOptions) -> LiveSource:
         return Request(addresses, options.zmq_request, options.zmq_requests, options.zmq_timeout, wiring)
     tags = None if options.zmq_pull else options.zmq_subscribe
     return Unasked(addresses, options.image_data, tags, wiring)
+
+
+def _asapo(options: SourceOptions) -> Asapo:
+    where = Where(
+        endpoint=options.asapo_endpoint or "",
+        beamtime=options.asapo_beamtime or "",
+        source=options.asapo_source or "",
+        group=options.asapo_group or "",
+        timeout=options.asapo_consumer_timeout,
+        acks=options.asapo_acks,
+        resend=round(1e3 * options.asapo_resend_after),
+    )
+    return Asapo(
+        where,
+        options.asapo_token or Secret(""),
+        options.asapo_stream or "",
+        patience=PATIENCE if options.no_data_timeout is None else options.no_data_timeout,
+        wait_for_stream=options.asapo_wait_for_stream,
+        follow=options.asapo_follow,
+        readers=options.asapo_readers,
+    )

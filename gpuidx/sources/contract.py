@@ -3,9 +3,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import zmq
+
+from gpuidx.flow.seen import Seen
+from gpuidx.flow.slots import Slots
 
 FRAME, START, END = "frame", "start", "end"
 """Roles of a message."""
@@ -29,6 +32,8 @@ class Taken:
         Reason and detail if the message could not be put into the slot (too large, short, too many parts).
     role
         Whether it is a frame, or the `START` or `END` of a series of frames.
+    origin
+        Stream and id under which the sender knows the message, where it has such names.
     """
 
     sizes: tuple[int, ...]
@@ -36,6 +41,7 @@ class Taken:
     event: str
     rejected: tuple[str, str] | None = None
     role: str = FRAME
+    origin: tuple[str, int] | None = None
 
 
 class Source(Protocol):
@@ -51,6 +57,13 @@ class Source(Protocol):
     """
 
     notes: dict[str, int]
+
+    def skip(self, frames: set[tuple[str, str]], messages: Seen) -> None:
+        """Leave out what an earlier run has done: frames by name and event, messages by stream and id.
+
+        A source whose frames have no names of their own does nothing.
+        """
+        ...
 
     def open(self, poller: zmq.Poller) -> None:
         """Open sockets or lists and register them; the source keeps its registrations up to date itself.
@@ -68,6 +81,10 @@ class Source(Protocol):
 
     def notice(self, events: Mapping[Any, int]) -> None:
         """Take note of what the poller reported; renew what was lost."""
+        ...
+
+    def connected(self) -> bool:
+        """Whether there is a connection to a sender, as far as was noticed; where none lasts, always."""
         ...
 
     def ready(self) -> bool:
@@ -107,4 +124,54 @@ class LiveSource(Source, Protocol):
 
     def receive(self) -> list[zmq.Frame] | None:
         """All parts of the next message, as they came; None if there was none after all."""
+        ...
+
+
+@runtime_checkable
+class Lender(Source, Protocol):
+    """A source that has messages put into slots by processes of its own, so that main copies nothing.
+
+    It is lent slots instead of being asked to fill one, and told when a message is done.
+    """
+
+    def check(self) -> None:
+        """See whether messages can be had at all, before anything is begun; takes up to 3 s.
+
+        Raises
+        ------
+        ServiceError
+            If not.
+        """
+        ...
+
+    def attach(self, slots: Slots, message_bytes: int) -> None:
+        """Say where messages go, and how many bytes of a slot are theirs; before `open`."""
+        ...
+
+    def n_wanted(self) -> int:
+        """Slots that would be of use now."""
+        ...
+
+    def lend(self, slot: int) -> None:
+        """Have a message put into *slot*, sooner or later."""
+        ...
+
+    def filled(self) -> tuple[int, Taken] | None:
+        """The next message that has come, and its slot; None if there is none."""
+        ...
+
+    def fetch_again(self, slot: int) -> None:
+        """Have the message in *slot*, which is not done, put there once more; `filled` gives it."""
+        ...
+
+    def has(self, slot: int, number: int) -> bool:
+        """Whether frame *number* of the message in *slot* was done by an earlier run."""
+        ...
+
+    def done(self, slot: int) -> None:
+        """Everything that belongs to the message in *slot* is in the file."""
+        ...
+
+    def untold(self) -> int:
+        """Messages that are done, of which the sender does not know it yet."""
         ...

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The helper process that says how many frames a file holds (`gpuidx.formats.events`).
+"""The helper process that says which frames a file holds (`gpuidx.formats.events`).
 
 It is a process of its own because only a library that may die on a damaged file can tell, and because a
-file system may hang.  One question is one line with the name in JSON, one answer one line.  A file at which
-the helper dies counts as unreadable, and the helper is started again.
+file system may hang.  One question is one line in JSON, one answer one line.  A file at which the helper dies
+counts as unreadable, and the helper is started again.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 
@@ -24,6 +24,33 @@ HELPER = ("-m", "gpuidx.formats.events")
 
 STARTS = 3
 """Times that a helper may die before it is ready."""
+
+
+class Question(NamedTuple):
+    """What is asked about a file: its event, None for all of its frames, and whether it may be awaited."""
+
+    filename: str
+    event: str | None
+    waited: bool
+
+
+class Answer(NamedTuple):
+    """What the helper says of a file.
+
+    Attributes
+    ----------
+    frames
+        Paths, joined by slashes, and how many frames there are along each dimension; none for a question
+        with an event.
+    error
+        Why it cannot be read.
+    absent
+        Whether it is not there; only said of files that may be awaited.
+    """
+
+    frames: list[tuple[str, list[int]]] = []  # noqa: RUF012  (never changed)
+    error: str = ""
+    absent: bool = False
 
 
 class Expander:
@@ -37,7 +64,7 @@ class Expander:
 
     def __init__(self, geometry: str) -> None:
         self.geometry = geometry
-        self._asked: deque[str] = deque()
+        self._asked: deque[Question] = deque()
         self._process: subprocess.Popen[bytes] | None = None
         self._poller: zmq.Poller | None = None
         self._fd = -1
@@ -61,21 +88,21 @@ class Expander:
         self._ready, self._rest = False, b""
         poller.register(self._fd, zmq.POLLIN)
 
-    def ask(self, filename: str) -> None:
+    def ask(self, question: Question) -> None:
         """Put a question; the caller keeps them few, so that the pipe never fills."""
-        self._asked.append(filename)
-        self._send(filename)
+        self._asked.append(question)
+        self._send(question)
 
-    def _send(self, filename: str) -> None:
+    def _send(self, question: Question) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
         with contextlib.suppress(
             BrokenPipeError
         ):  # then the other pipe ends too, and the question is put again
-            self._process.stdin.write(json.dumps(filename).encode() + b"\n")
+            self._process.stdin.write(json.dumps(question).encode() + b"\n")
 
-    def notice(self, events: Mapping[Any, int]) -> Iterator[tuple[list[int], str]]:
-        """Answers that have come: frames along each frame dimension, or why the file cannot be read.
+    def notice(self, events: Mapping[Any, int]) -> Iterator[Answer]:
+        """Answers that have come.
 
         Raises
         ------
@@ -95,11 +122,11 @@ class Expander:
                 self._ready, self._failures = True, 0
             else:
                 self._asked.popleft()
-                yield answer.get("frames", []), answer.get("error", "")
+                yield Answer(**answer)
         if not data:
             yield from self._replace()
 
-    def _replace(self) -> Iterator[tuple[list[int], str]]:
+    def _replace(self) -> Iterator[Answer]:
         """Start the helper again after its death; the file it was at is to blame, if it had begun."""
         assert self._poller is not None
         blamed = self._ready and bool(self._asked)
@@ -109,11 +136,10 @@ class Expander:
         if self._failures >= STARTS:
             raise SourceError("the helper that counts the frames in files dies at its start")
         if blamed:
-            filename = self._asked.popleft()
-            yield [], f"{filename}: the reader of the file died"
+            yield Answer(error=f"{self._asked.popleft().filename}: the reader of the file died")
         self.open(self._poller)
-        for filename in self._asked:
-            self._send(filename)
+        for question in self._asked:
+            self._send(question)
 
     def _end(self) -> None:
         if self._process is None:

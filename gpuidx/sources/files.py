@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Frames in files: a list of names, one per line, each perhaps with an event; the workers read the files.
 
-A file of many frames named without an event stands for all its frames.  How many there are only the file
-itself says, and the main process loads no HDF5 library: a helper (`expand`) is asked.
+A file of many frames named without an event stands for all its frames.  Which there are only the file itself
+says, and the main process loads no HDF5 library: a helper (`expand`) is asked.  It is asked, too, whether
+files are there that may be awaited.
 """
 
-import errno
 import itertools
-import os
-import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,58 +14,33 @@ from typing import Any
 
 import zmq
 
-from gpuidx.errors import SourceError
+from gpuidx.flow.seen import Seen
 from gpuidx.sources.contract import Taken
-from gpuidx.sources.expand import Expander
+from gpuidx.sources.expand import Answer, Expander, Question
+from gpuidx.sources.listing import Listing, Naming, parse_line
+from gpuidx.sources.waiting import Late, Waiting
 
 AHEAD = 8
 """Lines that are read, and files that the helper is asked about, before they are needed."""
 
-READ_SIZE = 1 << 16
+MOST_LATE = 100
+"""Files that are waited for at the same time; then the list is read no further."""
 
 
-@dataclass(slots=True)
-class _Entry:
-    """A line of the list: its file, and the events that are still to come; None until they are known."""
+@dataclass(slots=True, eq=False)
+class _Entry(Late):
+    """A line of the list: its file and event, and what is still to come of it; None until it is known."""
 
-    filename: str
-    events: Iterator[str] | None
+    event: str | None
+    events: Iterator[str] | None = None
     error: str = ""
 
 
-def parse_line(line: str) -> tuple[str, str | None]:
-    """File name and event of a line of the list, as CrystFEL 0.12: the event has ``//`` and no blank."""
-    name, blank, event = line.rpartition(" ")
-    return (name, event) if blank and "//" in event else (line, None)
-
-
-def events_of(counts: Sequence[int]) -> Iterator[str]:
-    """The events of a file with so many frames along each of its frame dimensions; ``//`` for none."""
-    for index in itertools.product(*(range(count) for count in counts)):
-        yield "//" + "/".join(map(str, index))
-
-
-def check_list(listing: str) -> None:
-    """See whether a list can be read, before anything else is begun.
-
-    Raises
-    ------
-    SourceError
-        If it cannot.
-    """
-    if listing == "-":
-        return
-    try:
-        os.close(os.open(listing, os.O_RDONLY | os.O_NONBLOCK))
-        if os.path.isdir(listing):  # noqa: PTH112  (never raises)
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    except (OSError, ValueError) as error:
-        raise _unreadable(listing, error) from error
-
-
-def _unreadable(listing: str, error: Exception) -> SourceError:
-    why = getattr(error, "strerror", None) or str(error)
-    return SourceError(f"{listing}: cannot read the list of files: {why}")
+def events_of(frames: Sequence[tuple[str, Sequence[int]]]) -> Iterator[str]:
+    """The events of a file with such frames (`Answer.frames`); ``//`` for one without paths and counts."""
+    for paths, counts in frames:
+        for index in itertools.product(*map(range, counts)):
+            yield f"{paths}//{'/'.join(map(str, index))}"
 
 
 class Files:
@@ -78,21 +51,29 @@ class Files:
     listing
         File with the names; ``-`` is the standard input, which is read as lines arrive.
     geometry
-        Geometry file: it says which dimension of the data counts frames.
+        Geometry file: it says where frames are in a file.
+    naming
+        From the names in the list to those of the files.
+    wait
+        Seconds to wait for a file that is not there; 0: it is rejected; -1: for ever.
     """
 
-    def __init__(self, listing: str, geometry: str) -> None:
-        self.listing = listing
+    def __init__(self, listing: str, geometry: str, naming: Naming = Naming(), wait: int = 0) -> None:  # noqa: B008
         self.notes: dict[str, int] = {}
+        self._naming = naming
+        self._listing = Listing(listing)
         self._expander = Expander(geometry)
+        self._waiting = Waiting(wait)
         self._entries: deque[_Entry] = deque()
+        self._asked: deque[_Entry] = deque()
+        self._there = ""  # the last file that was waited for, or could have been, and is there
         self._next: Taken | None = None
-        self._fd = -1
-        self._poller: zmq.Poller | None = None
-        self._polled = False
-        self._rest: bytes | None = None  # the line that has begun; None before the first bytes
-        self._lines: deque[str] = deque()
-        self._finished = self._stopped = False
+        self._stopped = False
+        self._skipped: set[tuple[str, str]] = set()
+
+    def skip(self, frames: set[tuple[str, str]], messages: Seen) -> None:
+        """Leave these frames out."""
+        self._skipped = frames
 
     def open(self, poller: zmq.Poller) -> None:
         """Open the list and start the helper.
@@ -102,32 +83,12 @@ class Files:
         SourceError
             If the list cannot be read, or is an image file instead of a list.
         """
-        self._poller = poller
         try:
-            self._fd = sys.stdin.fileno() if self.listing == "-" else os.open(self.listing, os.O_RDONLY)
-            if self.listing != "-":
-                self._read()
-        except OSError as error:
-            self.close()
-            raise _unreadable(self.listing, error) from error
-        except SourceError:
+            self._listing.open(poller)
+        except BaseException:
             self.close()
             raise
         self._expander.open(poller)
-
-    def _read(self) -> None:
-        """Read some more of the list."""
-        data = os.read(self._fd, READ_SIZE)
-        if self._rest is None:
-            if data.startswith(b"\x89HDF\r\n\x1a\n"):
-                raise SourceError(f"{self.listing} is an HDF5 file; --input takes a list of such files")
-            if b"\0" in data:
-                raise SourceError(f"{self.listing} is not text; --input takes a list of files, one per line")
-        self._finished = not data
-        lines = ((self._rest or b"") + data).split(b"\n")
-        self._rest = b"" if self._finished else lines.pop()
-        names = (os.fsdecode(line.rstrip(b"\r")).strip() for line in lines)
-        self._lines.extend(name for name in names if name)
 
     def ask(self, free: int) -> None:
         """Read ahead in the list; how many slots are free is of no concern, since files wait."""
@@ -135,35 +96,57 @@ class Files:
             self._read_ahead()
 
     def _read_ahead(self) -> None:
-        """Keep some lines at hand, and ask the helper about files without an event."""
-        while len(self._entries) < AHEAD:
-            while not self._lines and not self._finished and self.listing != "-":
-                self._read()
-            if not self._lines:
-                break
-            name, event = parse_line(self._lines.popleft())
-            self._entries.append(_Entry(name, iter((event,)) if event is not None else None))
-            if event is None:
-                self._expander.ask(name)
-        self._poll_input(self.listing == "-" and not self._finished and len(self._entries) < AHEAD)
-
-    def _poll_input(self, wanted: bool) -> None:
-        """Wait for standard input only while lines are wanted: a file there is always readable."""
-        if wanted != self._polled and self._poller is not None:
-            self._polled = wanted
-            if wanted:
-                self._poller.register(self._fd, zmq.POLLIN)
+        """Look again for files that are late; keep some lines at hand, and ask about those that need it."""
+        while len(self._asked) < AHEAD and (late := self._waiting.take_due()) is not None:
+            assert isinstance(late, _Entry)
+            self._ask_about(late)
+        while self._has_room and (line := self._listing.next()) is not None:
+            name, event = parse_line(line)
+            entry = _Entry(self._naming(name), event)
+            self._entries.append(entry)
+            if event is None or (self._waiting.limit and entry.filename != self._there):
+                self._ask_about(entry)
             else:
-                self._poller.unregister(self._fd)
+                entry.events = iter((event,))
+        self._listing.want(self._has_room)
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._entries) < AHEAD and len(self._waiting) + len(self._asked) < MOST_LATE
+
+    def _ask_about(self, entry: _Entry) -> None:
+        self._asked.append(entry)
+        self._expander.ask(Question(entry.filename, entry.event, bool(self._waiting.limit)))
 
     def notice(self, events: Mapping[Any, int]) -> None:
         """Take lines from standard input, and answers of the helper."""
-        if self._polled and self._fd in events:
-            self._read()
+        if self._listing.notice(events):
             self._read_ahead()
-        for counts, error in self._expander.notice(events):
-            entry = next(e for e in self._entries if e.events is None)
-            entry.events, entry.error = iter(("//",)) if error else events_of(counts), error
+        for answer in self._expander.notice(events):
+            self._answered(self._asked.popleft(), answer)
+
+    def _answered(self, entry: _Entry, answer: Answer) -> None:
+        """Note what a line stands for; a file that is waited for lets the others pass."""
+        was_late = entry.since is not None
+        if self._waiting.keeps(entry, answer):
+            if not was_late:
+                self._entries.remove(entry)
+            return
+        if was_late:
+            self._entries.appendleft(entry)
+        if answer.absent:
+            entry.error = f"{entry.filename}: not there after waiting for it (--wait-for-file)"
+        else:
+            entry.error = answer.error
+        if entry.error:
+            entry.events = iter((entry.event or "//",))
+        else:
+            self._there = entry.filename
+            entry.events = iter((entry.event,)) if entry.event is not None else events_of(answer.frames)
+
+    def connected(self) -> bool:
+        """Nothing has to connect."""
+        return True
 
     def ready(self) -> bool:
         """Whether the next frame is known."""
@@ -175,6 +158,9 @@ class Files:
             if event is None:
                 self._entries.popleft()
                 self._read_ahead()
+                continue
+            if (entry.filename, event) in self._skipped:
+                self.notes["frames of an earlier run"] = self.notes.get("frames of an earlier run", 0) + 1
                 continue
             rejected = ("file cannot be read", entry.error) if entry.error else None
             self._next = Taken(sizes=(), filename=entry.filename, event=event, rejected=rejected)
@@ -193,7 +179,7 @@ class Files:
     def stop(self) -> None:
         """Name no further frame."""
         self._stopped = True
-        self._poll_input(False)
+        self._listing.want(False)
 
     def pending(self) -> int:
         """Nothing is under way after a stop."""
@@ -201,14 +187,10 @@ class Files:
 
     def ended(self) -> bool:
         """Whether the list is at its end, or was stopped."""
-        return self._stopped or (
-            self._finished and not self._lines and not self._entries and self._next is None
-        )
+        left = self._entries or self._asked or len(self._waiting) or self._next is not None
+        return self._stopped or (self._listing.ended() and not left)
 
     def close(self) -> None:
         """Close the list and end the helper."""
-        self._poll_input(False)
+        self._listing.close()
         self._expander.close()
-        if self._fd >= 0 and self.listing != "-":
-            os.close(self._fd)
-        self._fd = -1

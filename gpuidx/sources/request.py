@@ -16,6 +16,7 @@ from typing import Any
 
 import zmq
 
+from gpuidx.flow.seen import Seen
 from gpuidx.sources.contract import Taken
 from gpuidx.sources.links import ABSENT_AFTER, Link, check_address
 from gpuidx.sources.parts import is_refusal, put
@@ -60,6 +61,9 @@ class Request:
         self._context: zmq.Context[Any] | None = None
         self._opened = 0.0
         self._stopped = self._told = False
+
+    def skip(self, frames: set[tuple[str, str]], messages: Seen) -> None:
+        """Do nothing: messages have no names."""
 
     def open(self, poller: zmq.Poller) -> None:
         """Connect all sockets; the first requests go out with `ask`."""
@@ -134,6 +138,10 @@ class Request:
             del self._asked[link]
         else:
             self._renew(link)
+
+    def connected(self) -> bool:
+        """Whether a server is there."""
+        return any(link.connected for link in self._by_socket.values())
 
     def ready(self) -> bool:
         """Whether an answer is there."""

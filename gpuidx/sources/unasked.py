@@ -14,6 +14,7 @@ from typing import Any
 
 import zmq
 
+from gpuidx.flow.seen import Seen
 from gpuidx.sources.contract import Taken
 from gpuidx.sources.links import ABSENT_AFTER, Link, check_address
 from gpuidx.sources.parts import put
@@ -58,6 +59,9 @@ class Unasked:
         self._opened = 0.0
         self._there = self._stopped = self._told = False
 
+    def skip(self, frames: set[tuple[str, str]], messages: Seen) -> None:
+        """Do nothing: messages have no names."""
+
     def open(self, poller: zmq.Poller) -> None:
         """Attach the socket."""
         self._context = zmq.Context()
@@ -82,6 +86,10 @@ class Unasked:
         if self._link.monitor in events:
             self.notes["connections lost"] += self._link.look()
             self._told = self._told or self._link.connected
+
+    def connected(self) -> bool:
+        """Whether there is a sender."""
+        return self._link is not None and self._link.connected
 
     def ready(self) -> bool:
         """Whether a message may be there."""

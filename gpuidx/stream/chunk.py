@@ -23,7 +23,8 @@ from gpuidx.stream.layout import (
     CHUNK_END,
     CRYSTAL_BEGIN,
     CRYSTAL_END,
-    LINE_LIMIT,
+    EVENT,
+    FILENAME,
     NM,
     NO_REFLECTIONS,
     PEAKS_BEGIN,
@@ -33,6 +34,9 @@ from gpuidx.stream.layout import (
     REFLECTIONS_BEGIN,
     REFLECTIONS_END,
     REFLECTIONS_HEAD,
+    SERIAL,
+    STREAM_NAME,
+    one_line,
 )
 from gpuidx.stream.text import (
     REFUSED,
@@ -104,15 +108,17 @@ class ChunkWriter:
     def _head(self, result: Result) -> Iterator[str]:
         frame = result.frame
         yield CHUNK_BEGIN
-        yield f"Image filename: {_one_line(frame.filename)}"
-        yield f"Event: {_one_line(frame.event)}"
-        yield f"Image serial number: {frame.serial}"
+        yield f"{FILENAME}{one_line(frame.filename)}"
+        yield f"{EVENT}{one_line(frame.event)}"
+        yield f"{SERIAL}{frame.serial}"
         yield f"hit = {int(result.hit)}"
         yield f"indexed_by = {INDEXED_BY if result.crystals else 'none'}"
         if result.crystals:
             yield f"n_indexing_tries = {result.n_tries}"
         if any(crystal.score is not None for crystal in result.crystals):
             yield INDEXER_LINE
+        if frame.stream:
+            yield f"{STREAM_NAME} = {one_line(frame.stream)}"
         if frame.image is None:
             yield NO_IMAGE_LINE
         yield f"photon_energy_eV = {frame.photon_energy:f}"
@@ -166,7 +172,7 @@ def header_lines(headers: Mapping[str, HeaderValue]) -> Iterator[str]:
     for name, value in headers.items():
         shown = "_".join(name.split())  # readers split at the blanks about "="
         if isinstance(value, str):
-            yield f"header/str/{shown} = {_one_line(value)}"
+            yield f"header/str/{shown} = {one_line(value)}"
         elif isinstance(value, (int, np.integer)):
             yield f"header/int/{shown} = {int(value)}"
         else:
@@ -197,15 +203,6 @@ def crystal_lines(crystal: Crystal) -> Iterator[str]:
 
 def _inverse(inv_d: float) -> float:
     return 1.0 / inv_d if inv_d != 0.0 else np.inf
-
-
-def _one_line(text: str) -> str:
-    """Text that cannot break a line of the stream, nor be too long for its readers."""
-    text = " ".join(text.splitlines()) if not text.isprintable() else text
-    longest = LINE_LIMIT - 100  # leaves room for what stands before it
-    if len(text) <= longest // 4:
-        return text
-    return text.encode("utf-8", "surrogateescape")[:longest].decode("utf-8", "ignore")
 
 
 class _Out:

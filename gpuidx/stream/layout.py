@@ -18,6 +18,12 @@ REFLECTIONS_HEAD = "   h    k    l          I   sigma(I)       peak background  
 REFLECTIONS_END = "End of reflections"
 NO_REFLECTIONS = "No integrated reflections."
 
+FILENAME = "Image filename: "
+EVENT = "Event: "
+SERIAL = "Image serial number: "
+STREAM_NAME = "gpuidx/asapo_stream"
+"""Of the line with the stream at ASAP::O that a frame came from; its serial number is the message's."""
+
 AUDIT_LIMIT = 4090
 """Bytes before the geometry."""
 
@@ -32,3 +38,12 @@ PER_NM = 10.0
 
 NM = 0.1
 """Å to nm."""
+
+
+def one_line(text: str) -> str:
+    """Text that cannot break a line of the stream, nor be too long for its readers."""
+    text = " ".join(text.splitlines()) if not text.isprintable() else text
+    longest = LINE_LIMIT - 100  # leaves room for what stands before it
+    if len(text) <= longest // 4:
+        return text
+    return text.encode("utf-8", "surrogateescape")[:longest].decode("utf-8", "ignore")

@@ -2,6 +2,8 @@
 import os
 import resource
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -85,3 +87,19 @@ def test_memory_without_a_name_is_zero_and_of_its_size(monkeypatch, value):
     assert status.st_nlink == 0
     assert set(os.pread(fd, 3 << 20, 0)) == {0}
     os.close(fd)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="pins to CPUs: run it on Linux")
+def test_a_process_is_pinned_to_one_of_the_cpus_that_it_may_use():
+    code = (
+        "import os; from gpuidx.flow import platform; cpus = platform.usable_cpus();"
+        "platform.pin_to_cpu(len(cpus)); assert platform.usable_cpus() == cpus;"
+        "platform.pin_to_cpu(len(cpus) - 1); assert os.sched_getaffinity(0) == {cpus[-1]}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_linux_no_process_can_be_pinned(monkeypatch):
+    monkeypatch.setenv("GPUIDX_PORTABLE", "1")
+    assert platform.usable_cpus() is None
+    platform.pin_to_cpu(0)

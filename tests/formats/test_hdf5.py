@@ -14,7 +14,6 @@ from numpy.testing import assert_array_equal
 
 from gpuidx.errors import Rejected
 from gpuidx.formats import events
-from gpuidx.formats.hdf5 import frame_counts
 from gpuidx.formats.hdf5_opened import fill_path, parse_event
 from gpuidx.geometry import parse_geometry
 from gpuidx.model import Message
@@ -135,6 +134,7 @@ def test_no_image_is_read_without_image_data(tmp_path):
 
 REJECTED: dict[str, tuple[dict[str, Any], str, str, str, str]] = {
     "no dataset": ({"data": None}, FILE, "//", "missing key", "'/entry/data' is not there"),
+    "data elsewhere": ({"data": None}, FILE, "//", "missing key", "; '/' has 'beam', 'det'"),
     "no energy": ({"energy": None}, FILE, "//", "missing key", "'/beam/energy' is not there"),
     "three dimensions": ({"data": FRAMES}, FILE, "//", "wrong shape", "(3, 64, 64); the geometry has 2"),
     "too small": ({"data": IMAGE[:40]}, FILE, "//", "wrong shape", "(40, 64), the geometry needs (64, 64)"),
@@ -142,6 +142,7 @@ REJECTED: dict[str, tuple[dict[str, Any], str, str, str, str]] = {
     "frame too far": ({"data": FRAMES}, MANY, "//3", "wrong shape", "there is no index 3"),
     "no index": ({"data": FRAMES}, MANY, "//", "bad event", "has 0 indices"),
     "too many indices": ({"data": FRAMES}, MANY, "//0/1", "bad event", "has 2 indices"),
+    "too many parts": ({"data": FRAMES}, MANY, "a//0", "bad event", "has too many parts for the %"),
     "negative index": ({"data": FRAMES}, MANY, "//-1", "bad event", "'//-1' is not understood"),
     "event is a word": ({}, FILE, "one", "bad event", "'one' is not understood"),
     "index is a word": ({}, FILE, "//one", "bad event", "'//one' is not understood"),
@@ -221,46 +222,21 @@ def test_a_path_takes_as_many_parts_as_it_has_places():
     assert fill_path("/a/%/b%/c", ("x", "1", "more")) == "/a/x/b1/c"
 
 
-def test_frames_are_counted(tmp_path):
-    many = parse_geometry(MANY, "g.geom")
-    grid = parse_geometry(FILE.replace("{extra}", "dim0 = %\ndim1 = %\ndim2 = ss\ndim3 = fs"), "g.geom")
-    assert frame_counts(write(tmp_path / "a.h5", FRAMES), many) == [3]
-    assert frame_counts(write(tmp_path / "b.h5", np.zeros((2, 4, 64, 64), "u1")), grid) == [2, 4]
-    assert (
-        frame_counts(str(tmp_path / "never opened"), parse_geometry(FILE.replace("{extra}", ""), "g")) == []
-    )
-
-
-@pytest.mark.parametrize(
-    ("data", "text"),
-    [(IMAGE, "(64, 64); the geometry has 3"), (FRAMES[:0], "so no frame"), (None, "is not there")],
-)
-def test_a_file_whose_frames_cannot_be_counted_is_rejected(tmp_path, data, text):
-    with pytest.raises(Rejected, match="file cannot be read") as caught:
-        frame_counts(write(tmp_path / "a.h5", data), parse_geometry(MANY, "g.geom"))
-    assert text in caught.value.detail
-    assert "Rejected" not in caught.value.detail
-
-
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
 def test_a_name_that_no_file_can_have_is_rejected(name):
     assert reason(name)[0] == "file cannot be read"
-    assert json.loads(events.answer(json.dumps(name), parse_geometry(MANY, "g.geom"))).keys() == {"error"}
+    assert json.loads(
+        events.answer(json.dumps([name, None, False]), parse_geometry(MANY, "g.geom"))
+    ).keys() == {"error"}
 
 
 def test_the_count_goes_on_after_whatever_happens(monkeypatch):
     def broken(*_):
         raise MemoryError("much too large")
 
-    monkeypatch.setattr(events, "frame_counts", broken)
-    answer = json.loads(events.answer('"a.h5"', parse_geometry(MANY, "g.geom")))
+    monkeypatch.setattr(events, "frames_in", broken)
+    answer = json.loads(events.answer('["a.h5", null, false]', parse_geometry(MANY, "g.geom")))
     assert answer == {"error": "a.h5: MemoryError: much too large"}
-
-
-def test_frames_behind_path_placeholders_are_not_counted(tmp_path):
-    geometry = parse_geometry(MANY.replace("/entry/data", "/%/data"), "g.geom")
-    with pytest.raises(Rejected, match="give each with its event"):
-        frame_counts(write(tmp_path / "a.h5", FRAMES), geometry)
 
 
 def test_a_file_may_be_moved_while_it_is_open(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from formats.making import decoder, image_of
 from numpy.testing import assert_allclose, assert_array_equal
 
-from gpuidx.formats.hdf5 import frame_counts
+from gpuidx.formats.hdf5_listing import frames_in
 from gpuidx.geometry import read_geometry
 from gpuidx.model import Message
 
@@ -88,7 +88,7 @@ def test_image_messages_have_the_pixels_of_the_file(data_folder, name, letters):
 def test_files_of_many_frames(data_folder, file, geometry, n_frame):
     path, geom = data_folder / "images" / file, data_folder / "images" / geometry
     understood = read_geometry(str(geom))
-    assert frame_counts(str(path), understood) == [n_frame]
+    assert frames_in(str(path), understood) == [("", [n_frame])]
     using = decoder(geom.read_text(), input="list", zmq_input=(), zmq_subscribe=())
     with h5py.File(path, locking=False) as stored:
         for i in range(n_frame):

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``gpuidx simulate`` as a user calls it."""
 
+import http.client
 import os
 import re
 import signal
 import subprocess
 import sys
+from contextlib import closing
 
 import h5py
 import msgpack
@@ -83,6 +85,13 @@ def test_mask_of_bad_pixels_is_written_and_named(tmp_path):
         ([], "give either --output"),
         (["--output=x", "--serve=rep"], "give either --output"),
         (["--output=x", "-n", "0"], "--frames is 0"),
+        (["--output=x", "--asapo"], "give either --output"),
+        (["--asapo", "--frames=0"], "needs a --rate"),
+        (["--asapo", "--asapo-port=65536"], "--asapo-port is 65536"),
+        (["--asapo", "--asapo-source="], "--asapo-source is empty"),
+        (["--asapo", "--asapo-stream-frames=-1"], "--asapo-stream-frames is -1"),
+        (["--asapo", "--format=dectris-v2"], "--format=dectris-v2 is for --serve"),
+        (["--asapo", "--asapo-fault=nonsense"], "'nonsense' is not understood"),
         (["--serve=rep", "--size=65"], "--size is 65"),
         (["--serve=pull"], "invalid choice"),
         (["--output=x", "--format=cbf"], "--output writes HDF5 files"),
@@ -127,7 +136,8 @@ def server():
         )
         started.append(process)
         line = process.stdout.readline()
-        return process, line, re.search(r"tcp://\S+", line)[0]
+        address = re.search(r"tcp://\S+", line)
+        return process, line, address and address[0]
 
     yield start
     for process in started:
@@ -167,6 +177,30 @@ def test_signals_end_it_cleanly(server, number):
     output, _ = process.communicate(timeout=20)
     assert output.startswith("3 frames sent")
     assert process.returncode == 0
+
+
+def test_serves_over_asapo_until_it_is_stopped_and_keeps_the_token_to_itself(server, tmp_path):
+    truth = tmp_path / "t.jsonl"
+    process, line, _ = server(
+        "--asapo",
+        "--format=seedee",
+        "-n",
+        "3",
+        "--distinct=1",
+        "--asapo-token=secret",
+        f"--truth={truth}",
+    )
+    assert line == "serving 3 frames, 1 different, over ASAP::O; to read them:\n"
+    options = process.stdout.readline()
+    endpoint = re.search(r"--asapo-endpoint=(\S+)", options)[1]
+    with closing(http.client.HTTPConnection(endpoint, timeout=20)) as connection:
+        connection.request("GET", "/asapo-discovery/v0.1/asapo-broker?token=secret&protocol=v0.7")
+        assert connection.getresponse().read().startswith(b"127.0.0.1:")
+    os.kill(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=20)
+    assert re.fullmatch(r"[0-3] frames put\n", output)  # it may be told before they all are
+    assert process.returncode == 0
+    assert "secret" not in options + truth.read_text()
 
 
 def test_memory_bounds_the_number_of_different_frames(server):

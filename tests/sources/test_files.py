@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -10,9 +11,10 @@ import zmq
 from sources.driving import DEADLINE, Loop
 
 from gpuidx.errors import SourceError
-from gpuidx.options import InputOptions
+from gpuidx.options import SourceOptions
 from gpuidx.sources import expand, open_source
-from gpuidx.sources.files import AHEAD, Files, check_list, events_of, parse_line
+from gpuidx.sources.files import AHEAD, Files, events_of
+from gpuidx.sources.listing import Naming, check_list, naming, parse_line
 
 GEOMETRY = """\
 photon_energy = 9500
@@ -39,7 +41,7 @@ print(json.dumps("ready"), flush=True)
 for line in sys.stdin:
     if "kill" in line:
         os.kill(os.getpid(), 9)
-    print(json.dumps({"frames": [2]}), flush=True)
+    print(json.dumps({"frames": [["", [2]]]}), flush=True)
 """
 
 
@@ -80,6 +82,7 @@ def run(listing: str, geometry: str) -> Loop:
         ("a.h5 entry/1//3/4", ("a.h5", "entry/1//3/4")),
         ("my file.h5", ("my file.h5", None)),
         ("my file.h5 //", ("my file.h5", "//")),
+        ("a.h5  event1//", ("a.h5", "event1//")),
         ("/a//b/c.h5", ("/a//b/c.h5", None)),
     ],
 )
@@ -88,11 +91,17 @@ def test_a_line_is_a_file_and_perhaps_an_event(line, expected):
 
 
 @pytest.mark.parametrize(
-    ("counts", "events"),
-    [([], ["//"]), ([3], ["//0", "//1", "//2"]), ([2, 2], ["//0/0", "//0/1", "//1/0", "//1/1"]), ([0], [])],
+    ("frames", "events"),
+    [
+        ([("", [])], ["//"]),
+        ([("", [3])], ["//0", "//1", "//2"]),
+        ([("", [2, 2])], ["//0/0", "//0/1", "//1/0", "//1/1"]),
+        ([("a/b", []), ("c", [2])], ["a/b//", "c//0", "c//1"]),
+        ([("", [0])], []),
+    ],
 )
-def test_events_count_each_dimension(counts, events):
-    assert list(events_of(counts)) == events
+def test_events_name_paths_and_count_each_dimension(frames, events):
+    assert list(events_of(frames)) == events
 
 
 def test_files_and_events_come_in_the_order_of_the_list(tmp_path, geometry):
@@ -165,6 +174,47 @@ def test_an_hdf5_file_given_as_list_is_an_error(tmp_path, geometry):
     source = Files(hdf5(tmp_path / "a.h5", 1), geometry)
     with pytest.raises(SourceError, match=r"a.h5 is an HDF5 file; --input takes a list"), Loop(source):
         pass
+
+
+def test_what_is_no_list_is_known_before_the_run(tmp_path):
+    (tmp_path / "a.cbf").write_bytes(b"###CBF\x0c\x1a\0\0")
+    (tmp_path / "empty").touch()
+    for name, what in (
+        (hdf5(tmp_path / "a.h5", 1), "an HDF5 file"),
+        (str(tmp_path / "a.cbf"), "not text"),
+        (str(tmp_path / "empty"), "empty"),
+    ):
+        with pytest.raises(SourceError, match=f"{name} is {what}"):
+            check_list(name)
+
+
+def test_a_list_that_is_a_pipe_loses_nothing_to_the_check(tmp_path, geometry):
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as other:
+        other.submit((tmp_path / "pipe").write_text, "a.h5 //0\n")
+        check_list(str(tmp_path / "pipe"))
+        loop = run(str(tmp_path / "pipe"), geometry)
+    assert frames(loop) == [("a.h5", "//0")]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "/data/run1/a.h5"),
+        ({"basename": True}, "a.h5"),
+        ({"prefix": "/mnt"}, "/mnt/data/run1/a.h5"),
+        ({"prefix": "/mnt/x_", "basename": True}, "/mnt/x_a.h5"),
+    ],
+)
+def test_a_name_loses_its_folders_and_gets_a_prefix(given, expected):
+    assert Naming(**given)("/data/run1/a.h5") == expected
+
+
+def test_a_prefix_that_is_a_folder_gets_its_slash_unless_it_is_not_to_be_checked(tmp_path):
+    folder = str(tmp_path)
+    assert naming(folder, False, True) == naming(f"{folder}/", False, True) == Naming(f"{folder}/")
+    assert naming(folder, True, False) == Naming(folder, basename=True)
+    assert naming(f"{folder}/none", False, True) == Naming(f"{folder}/none")
 
 
 def test_another_file_given_as_list_is_an_error(tmp_path, geometry):
@@ -246,7 +296,7 @@ def test_drop_leaves_files_alone(tmp_path, geometry):
 
 
 def test_a_list_is_chosen_by_the_options():
-    source = open_source(InputOptions(input="some.lst", geometry="some.geom"))
+    source = open_source(SourceOptions(input="some.lst", geometry="some.geom"))
     assert isinstance(source, Files)
     source.close()
 

@@ -228,10 +228,10 @@ def test_a_source_that_was_never_opened_closes():
 
 
 def test_a_request_source_is_chosen_by_the_options():
-    from gpuidx.options import InputOptions
+    from gpuidx.options import SourceOptions
 
     source = open_source(
-        InputOptions(zmq_input=("tcp://h:1",), zmq_request="next", zmq_requests=7, zmq_timeout=3.0)
+        SourceOptions(zmq_input=("tcp://h:1",), zmq_request="next", zmq_requests=7, zmq_timeout=3.0)
     )
     assert isinstance(source, Request)
     assert (source.in_flight, source.late, source.request) == (7, 3.0, b"next")

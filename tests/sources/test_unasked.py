@@ -9,7 +9,7 @@ import zmq
 from sources.driving import DEADLINE, Loop, bind_when_free, frame, free_address
 
 from gpuidx.errors import OptionError, SourceError
-from gpuidx.options import InputOptions
+from gpuidx.options import SourceOptions
 from gpuidx.sources import open_source, unasked
 from gpuidx.sources.unasked import Unasked
 from gpuidx.sources.wiring import read_wiring
@@ -154,7 +154,7 @@ def test_the_user_is_told_when_there_is_no_publisher(monkeypatch, caplog):
 @pytest.mark.parametrize(("with_image", "held"), [(True, 4), (False, 1000)])
 def test_libzmq_holds_few_images_and_many_peak_lists(with_image, held):
     source = open_source(
-        InputOptions(zmq_input=("tcp://127.0.0.1:9",), zmq_subscribe=("a",), image_data=with_image)
+        SourceOptions(zmq_input=("tcp://127.0.0.1:9",), zmq_subscribe=("a",), image_data=with_image)
     )
     with Loop(source) as loop:
         (socket,) = (s for s, _ in loop.poller.sockets if s.type == zmq.SUB)

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Main's side of ASAP::O: slots to the readers, messages from them, word of what is done back to the service.
+
+Nothing here waits or touches the network: that is the readers' (`gpuidx.sources.asapo.reader`).
+With acknowledgements a message goes this way, and no other:
+
+    given out ─► in work (its slot holds it) ─► done (its chunk is written) ─► acknowledged
+
+One that the service gives out again while it is in work is left alone; one that is done is acknowledged once
+more.  So a message comes to the stream once, however often answers, readers or connections are lost.
+"""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import zmq
+
+from gpuidx.flow.children import Answer, Ended, Pool
+from gpuidx.flow.seen import Seen
+from gpuidx.flow.slots import Slots
+from gpuidx.options.token import Secret
+from gpuidx.sources.asapo import steps
+from gpuidx.sources.asapo.ending import Ending
+from gpuidx.sources.asapo.messages import Key, Messages
+from gpuidx.sources.asapo.outage import Outage
+from gpuidx.sources.asapo.place import Where
+from gpuidx.sources.asapo.questions import SIZE, ask
+from gpuidx.sources.contract import Lender, Taken
+
+log = logging.getLogger(__name__)
+
+BODY = "gpuidx.sources.asapo.reader:read"
+
+DEPTH = 2
+"""Steps that a reader has: one that it is at, and the next."""
+
+MOST_TOLD = 32
+"""Messages acknowledged in one step."""
+
+HANG, TIMEOUTS = 5.0, 10
+"""A reader counts as hung after so many s, and so many of the service's timeouts: a step may have these."""
+
+
+class _Step(NamedTuple):
+    """See `steps`."""
+
+    kind: str
+    stream: str
+    slot: int
+    wanted: int
+    done: tuple[Key, ...]
+
+
+class Asapo(Lender):
+    """A `Lender` for one stream, or for one after the other.
+
+    Parameters
+    ----------
+    where, token
+        Of the source.
+    stream
+        The first to read.
+    patience
+        s without any data, or with a service that does not answer, until the run ends.
+    wait_for_stream
+        A stream without a message may take as long as it wants.
+    follow
+        Go on with the next stream where one ends.
+    readers
+        Number of processes.
+    """
+
+    def __init__(
+        self,
+        where: Where,
+        token: Secret,
+        stream: str,
+        *,
+        patience: float = 60.0,
+        wait_for_stream: bool = False,
+        follow: bool = False,
+        readers: int = 1,
+    ) -> None:
+        self.where, self.follow = where, follow
+        self.notes: Counter[str] = Counter()
+        self._token, self._n_reader = token, readers
+        self._patience, self._waits = patience, wait_for_stream
+        self._messages = Messages(where.acks)
+        self._outage = Outage(where.endpoint, patience)
+        self._past: set[str] = set()
+        self._ending = self._begin(stream)
+        self._pool: Pool | None = None
+        self._n_step = 0
+        self._steps: dict[int, _Step] = {}
+        self._idle: deque[int] = deque()
+        self._again: deque[int] = deque()
+        self._filled: deque[tuple[int, Taken]] = deque()
+        self._stopped = self._over = False
+
+    def _begin(self, stream: str) -> Ending:
+        self._past.add(stream)
+        self.stream = stream
+        return Ending(self.where, stream, self._patience, self._waits, self.follow)
+
+    def check(self) -> None:
+        """See whether the service is there and lets us read.
+
+        Raises
+        ------
+        ServiceError
+            If not.
+        """
+        ask(self.where, self._token, SIZE, self.stream)
+
+    def skip(self, frames: set[tuple[str, str]], messages: Seen) -> None:
+        """Leave these messages out, but acknowledge them."""
+        self._messages.skip(messages)
+
+    def attach(self, slots: Slots, message_bytes: int) -> None:
+        """Say where messages go, and how many bytes of a slot are theirs; before `open`."""
+        self._pool = Pool(
+            BODY, self._n_reader, (slots, self.where, self._token, message_bytes), depth=DEPTH,
+            task_limit=HANG + TIMEOUTS * self.where.timeout / 1e3, name="ASAP::O reader",
+        )  # fmt: skip
+
+    def open(self, poller: zmq.Poller) -> None:
+        """Start the readers."""
+        assert self._pool is not None
+        self._pool.open(poller)
+        self._ending = self._begin(self.stream)
+
+    # Slots, in the order in which they go through here.
+
+    def n_wanted(self) -> int:
+        """Slots that would be of use now."""
+        if self._stopped or self._over:
+            return 0
+        return DEPTH * self._n_reader - len(self._idle) - self._n_fetch
+
+    def lend(self, slot: int) -> None:
+        """Have a message put into *slot*, sooner or later."""
+        self._idle.append(slot)
+
+    def filled(self) -> tuple[int, Taken] | None:
+        """The next message that has come, and its slot; None if there is none."""
+        return self._filled.popleft() if self._filled else None
+
+    def done(self, slot: int) -> None:
+        """Everything that belongs to the message in *slot* is in the file: tell the service."""
+        self._messages.done(slot)
+
+    def fetch_again(self, slot: int) -> None:
+        """Have the message in *slot* put there once more."""
+        self._again.append(slot)
+
+    def has(self, slot: int, number: int) -> bool:
+        """Whether frame *number* of the message in *slot* was done by an earlier run."""
+        stream, message = self._messages.key_in(slot)
+        return self._messages.has((f"{stream}//{number}", message))
+
+    def untold(self) -> int:
+        """Messages that are done and not yet acknowledged."""
+        return self._messages.n_to_tell + sum(len(step.done) for step in self._steps.values())
+
+    def pending(self) -> int:
+        """Messages that may still come of what is under way."""
+        return self._n_fetch + len(self._filled) + len(self._again)
+
+    @property
+    def _n_fetch(self) -> int:
+        return sum(step.kind in (steps.FETCH, steps.REFETCH) for step in self._steps.values())
+
+    # A turn of the run.
+
+    def ask(self, free: int) -> None:
+        """Do nothing: a message is asked for when there is a slot for it."""
+
+    def notice(self, events: Mapping[Any, int]) -> None:
+        """Take the readers' answers, and give them what is next.
+
+        Raises
+        ------
+        SourceError
+            If the service refuses us, or does not answer for as long as silence may last.
+        """
+        assert self._pool is not None
+        for ended in self._pool.collect(events):
+            self._take(ended)
+        if self._pool.restarts:
+            self.notes["ASAP::O readers replaced"] = self._pool.restarts
+        if self._outage.count:
+            self.notes["requests to ASAP::O that failed"] = self._outage.count
+        self._outage.check()
+        if not self._stopped and not self._over and self._ending.is_over(self._messages):
+            self._go_on()
+        while self._pool.room() > 0 and (step := self._next_step()) is not None:
+            self._n_step += 1
+            self._steps[self._n_step] = step
+            self._pool.give((self._n_step, *step))
+            self._pool.hand_out()
+
+    def _next_step(self) -> _Step | None:
+        if self._again:
+            slot = self._again.popleft()
+            stream, number = self._messages.key_in(slot)
+            return _Step(steps.REFETCH, stream, slot, number, self._messages.to_tell(MOST_TOLD))
+        is_open = not self._stopped and not self._over
+        if is_open and (question := self._ending.question()) is not None:
+            return self._step(question)
+        if is_open and self._idle:
+            return self._step(steps.FETCH, self._idle.popleft())
+        return self._step(steps.TELL) if self._messages.n_to_tell else None
+
+    def _step(self, kind: str, slot: int = steps.NO_SLOT) -> _Step:
+        return _Step(kind, self.stream, slot, 0, self._messages.to_tell(MOST_TOLD))
+
+    def _go_on(self) -> None:
+        """The stream is over: go to the next, or end."""
+        if self.follow and self._ending.successor:
+            self._ending = self._begin(self._ending.successor)
+            log.info("reading stream %r", self.stream)
+        else:
+            self._over = True
+
+    # What became of steps.
+
+    def _take(self, ended: Ended) -> None:
+        step = self._steps.pop(ended.task[0])
+        if not isinstance(ended, Answer):
+            self._messages.not_told(step.done)
+            self._take_back(step)
+            self._outage.note(f"a reader ended: {ended.reason} {ended.detail}".rstrip())
+            return
+        left, outcome, *values = ended.values
+        self._messages.not_told(left)
+        if outcome in steps.TROUBLES:
+            self._outage.note(values[0], is_refusal=outcome == steps.DENIED)
+        elif left:
+            self._outage.note(f"{len(left)} message(s) cannot be acknowledged")
+        else:
+            self._outage.over()
+        if outcome in steps.MESSAGES:
+            self._arrive(step, outcome, values)
+        else:
+            self._take_back(step)
+        if step.stream == self.stream:
+            self._learn(outcome, values)
+
+    def _arrive(self, step: _Step, outcome: str, values: Sequence[Any]) -> None:
+        number, name, what = values
+        key = (step.stream, number)
+        self._ending.got()
+        if step.kind == steps.FETCH and not self._messages.begin(key, step.slot):
+            self.notes["messages that came once more"] += 1
+            self._idle.append(step.slot)
+            return
+        taken = Taken(
+            sizes=tuple(what) if outcome == steps.GOT else (),
+            filename=name,
+            event="//",
+            rejected=None if outcome == steps.GOT else (steps.REASONS[outcome], f"message {number}: {what}"),
+            origin=key,
+        )
+        self._filled.append((step.slot, taken))
+
+    def _take_back(self, step: _Step) -> None:
+        """A step has put nothing into its slot."""
+        if step.kind == steps.FETCH:
+            self._idle.append(step.slot)
+        elif step.kind == steps.REFETCH:
+            self._again.append(step.slot)
+
+    def _learn(self, outcome: str, values: Sequence[Any]) -> None:
+        """What an outcome says of the end of the stream."""
+        if outcome == steps.NOTHING:
+            self._ending.nothing(values[0])
+        elif outcome == steps.FINISHED:
+            self._ending.finished(values[1])
+        elif outcome == steps.LEFT:
+            self._ending.left(values[0])
+        elif outcome == steps.STREAMS:
+            self._ending.streams(values[0], self._past)
+
+    # The end.
+
+    def stop(self) -> None:
+        """Fetch nothing more; what is under way may still come, and what is done is still told."""
+        self._stopped = True
+
+    def ended(self) -> bool:
+        """Whether all streams are over."""
+        return (self._stopped or self._over) and not self.pending() and not self.untold()
+
+    def close(self) -> None:
+        """End the readers."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    # A lender is not asked for messages one by one.
+
+    def connected(self) -> bool:
+        """Each request makes a connection of its own."""
+        return True
+
+    def ready(self) -> bool:
+        """Never: see `filled`."""
+        return False
+
+    def take(self, slot: memoryview) -> Taken | None:
+        """Nothing: see `filled`."""
+        return None
+
+    def drop(self) -> bool:
+        """Nothing: the service keeps what is not asked for."""
+        return False

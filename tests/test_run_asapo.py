@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The program on an ASAP::O stream: the stand-in server, the real client library, the stream read back."""
+
+import live
+import pytest
+
+from gpuidx.simulation.asapo.server import StandIn
+
+pytest.importorskip("asapo_consumer", reason="needs gpuidx[asapo]: Linux x86-64, Python up to 3.12")
+
+STREAM = "run1"
+TOKEN = "seven-seals"
+QUICK = ("--asapo-consumer-timeout=200", "--asapo-resend-after=2", "--no-data-timeout=20")
+COPY = ("--copy-header=truth_id",)
+
+
+@pytest.fixture
+def messages():
+    """Payloads and metadata of a few frames."""
+    return live.beamtime(8).messages
+
+
+def words(server, *more, group="g1"):
+    """The command line of a run on the server."""
+    return (
+        f"--asapo-endpoint={server.endpoint}", f"--asapo-token={server.token}",
+        f"--asapo-beamtime={server.beamtime}", f"--asapo-source={server.source}", f"--asapo-group={group}",
+        f"--asapo-stream={STREAM}", *QUICK, *live.PEAKS, *COPY, *more,
+    )  # fmt: skip
+
+
+def ids(chunks):
+    """Message numbers of the chunks."""
+    return sorted(chunk.serial for chunk in chunks)
+
+
+def test_every_message_comes_to_the_stream_once_and_is_acknowledged(tmp_path, messages):
+    live.write_inputs(tmp_path)
+    with StandIn(streams={STREAM: messages}, token=TOKEN) as server:
+        server.finish(STREAM)
+        done = live.run(tmp_path, *words(server, "--asapo-acks"))
+        assert done.code == 0, done.log
+        assert ids(done.chunks) == list(range(1, len(messages) + 1))
+        assert live.numbers(done.chunks) == list(range(len(messages)))
+        assert server.group(STREAM, "g1").acknowledged == set(range(1, len(messages) + 1))
+        assert {chunk.event for chunk in done.chunks} == {"//"}
+        text = (tmp_path / "test.stream").read_text()
+        assert f"gpuidx/asapo_stream = {STREAM}" in text
+        for name in tmp_path.iterdir():
+            assert TOKEN not in name.read_text(errors="replace"), name
+
+
+def test_runs_of_one_group_share_the_messages_and_the_next_run_goes_on(tmp_path, messages):
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder in folders:
+        folder.mkdir()
+        live.write_inputs(folder)
+    with StandIn(streams={STREAM: messages[:5]}, token=TOKEN) as server:
+        first = live.run(folders[0], *words(server, "--asapo-acks", "--max-frames=3"))
+        assert first.code == 0, first.log
+        assert len(first.chunks) == 3
+        server.put(STREAM, messages[5])
+        server.finish(STREAM)
+        second = live.run(folders[1], *words(server, "--asapo-acks"))
+        assert second.code == 0, second.log
+        assert ids(first.chunks + second.chunks) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_killed_run_goes_on_with_its_stream(tmp_path, messages):
+    live.write_inputs(tmp_path)
+    with StandIn(streams={STREAM: messages}, token=TOKEN) as server:
+        process = live.start(tmp_path, *words(server, "--asapo-acks", "-j2"))
+        server.store.wait_until(lambda: len(server.group(STREAM, "g1").acknowledged) >= 2, live.PATIENCE)
+        process.kill()
+        process.communicate()
+        with (tmp_path / "test.stream").open("ab") as file:
+            file.write(b"----- Begin chunk -----\nImage filename: half\n")
+        server.finish(STREAM)
+        done = live.run(tmp_path, *words(server, "--asapo-acks", "--resume"))
+        assert done.code == 0, done.log
+        assert ids(done.chunks) == list(range(1, len(messages) + 1))
