@@ -45,7 +45,9 @@ _ALIKE = 0.5  # of difflib's ratio: `photon_energy` and `beam_energy` have 0.58
 def what_there_is(wanted: str, names: Iterable[str]) -> str:
     """The first of *names*, for the text about a missing one, and which of them may have been meant."""
     known = [one[:_LONGEST_NAME] for one in islice(names, _MOST_NAMES)]
-    shown = ", ".join(map(repr, known[:_NAMES_SHOWN])) + (", …" if len(known) > _NAMES_SHOWN else "")
+    shown = ", ".join(f"{one!r:.{_LONGEST_NAME}}" for one in known[:_NAMES_SHOWN]) + (
+        ", …" if len(known) > _NAMES_SHOWN else ""
+    )
     meant = most_alike(wanted, known)
     return (shown or "nothing") + (f"; did you mean {meant!r}?" if meant else "")
 
