@@ -50,9 +50,8 @@ LINES = {
     "--mille-dir=mille --max-mille-level=99 --harvest-file=parameters.json",
 }  # fmt: skip
 """Of CrystFEL's doc/articles: online.rst, without the dots at the ends and with the stream, which indexamajig
-asks for; electrons.rst, and the options of
-speed.rst in a line; doc/man/indexamajig.1.md; scripts/turbo-index-slurm; and what src/gui_index.c makes of
-set-ups as in doc/articles/tutorial.rst."""
+asks for; electrons.rst, and the options of speed.rst in a line; doc/man/indexamajig.1.md;
+scripts/turbo-index-slurm; and what src/gui_index.c makes of set-ups as in doc/articles/tutorial.rst."""
 
 
 def parsed(line: str) -> Options:
