@@ -7,9 +7,10 @@ searches its peaks.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,12 +19,14 @@ from gpuidx import peaks as peak_lists
 from gpuidx.backends import choose_backend
 from gpuidx.backends.filters import Filters
 from gpuidx.cell import UnitCell
+from gpuidx.errors import Rejected
 from gpuidx.formats import Decoder
 from gpuidx.formats.frame import widened
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.indexing.consensus import primitive_parameters
 from gpuidx.indexing.lattices import Acceptance
+from gpuidx.indexing.solutions import read_solutions
 from gpuidx.integration.integrator import Integrator
 from gpuidx.model import Found, Frame, Message, Result
 from gpuidx.options import Options
@@ -31,6 +34,30 @@ from gpuidx.stream.chunk import ChunkWriter
 
 Clock = Callable[[str], AbstractContextManager[Any]]
 """Gives, for the name of a stage, a context whose duration is counted."""
+
+Forward = Callable[[Message, bool], None]
+"""Takes each message whose frame is in the stream, and whether that is a hit, while the message is whole."""
+
+
+class Done(NamedTuple):
+    """A frame that is finished.
+
+    Attributes
+    ----------
+    result
+        What was found.
+    n_byte
+        Bytes of its chunk, at the beginning of its slot; 0 for a frame that the stream leaves out.
+    n_record
+        Bytes of the records for alignment of the detector, right behind the chunk.
+    n_candidate
+        Lattices before checks.
+    """
+
+    result: Result
+    n_byte: int
+    n_record: int
+    n_candidate: int
 
 
 class Pipeline:
@@ -42,6 +69,8 @@ class Pipeline:
         Of the run; *cell* is None without a target cell.
     clock
         Told when a stage begins and ends (``--profile``).
+    forward
+        Sends messages on (``--asapo-output-stream``).
     """
 
     def __init__(
@@ -50,24 +79,25 @@ class Pipeline:
         geometry: Geometry,
         cell: UnitCell | None,
         clock: Clock = lambda stage: nullcontext(),
+        forward: Forward = lambda message, is_hit: None,
     ) -> None:
         masks = Masks(geometry, options.highres, options.mask_data)
+        self.forward = forward
         self.options, self.geometry, self.masks, self.clock = options, geometry, masks, clock
         self.decoder = Decoder(geometry, options, masks)
         self.filters = Filters.wanted(geometry, options, masks)
         self.backend = choose_backend(options, geometry, masks, cell)
         self.cell = cell
         self.acceptance = Acceptance(geometry, cell, options, options)
+        self.solutions = None
+        if options.fromfile_input_file is not None:
+            self.solutions = read_solutions(options.fromfile_input_file)
+        self.notes: Counter[str] = Counter()
         self.integrator = Integrator(geometry, masks, options)
         self.writer = ChunkWriter(geometry, options, max(0.0, options.fix_divergence))
 
-    def process(self, message: Message, place: memoryview) -> tuple[Result, int, int]:
+    def process(self, message: Message, place: memoryview) -> Done:
         """Do everything for one message; the text of its chunk goes to *place*.
-
-        Returns
-        -------
-        result, n_byte, n_candidate
-            What was found; bytes written, 0 for a frame that the stream leaves out; lattices before checks.
 
         Raises
         ------
@@ -76,7 +106,7 @@ class Pipeline:
         """
         with self.clock("decode"):
             frame = self.decode(message)
-        return self.complete(frame, place)
+        return self.complete(frame, message, place)
 
     def lay_down(
         self, message: Message, place: memoryview, used: int
@@ -101,17 +131,17 @@ class Pipeline:
                 return frame, None
             return handover.laid_down(frame, place, used)
 
-    def complete(
-        self, frame: Frame, place: memoryview, found: Found | None = None
-    ) -> tuple[Result, int, int]:
+    def complete(self, frame: Frame, message: Message, place: memoryview, found: Found | None = None) -> Done:
         """All steps after decoding, but for those that a device has done already; see `process`.
 
         Parameters
         ----------
         frame
             Decoded.
+        message
+            From which it was.
         place
-            For the text of the chunk.
+            For the text of the chunk, which may be written over the message.
         found
             By a device; None if there was none.
         """
@@ -121,8 +151,14 @@ class Pipeline:
             elif found.candidates is None:
                 (found,) = self.search([dataclasses.replace(frame, peaks=found.peaks)])
         result = self.finish(frame, found)
+        given = self.solutions.of(frame.filename, frame.event) if self.solutions is not None else ()
+        n_candidate = len(given or found.candidates or ())
         with self.clock("write"):
-            return result, self.write(result, place), len(found.candidates or ())
+            if self.is_written(result):
+                self.forward(message, result.hit)
+            n_byte = self.write(result, place)
+            n_record = write_records(result, place[n_byte:]) if n_byte else 0
+        return Done(result, n_byte, n_record, n_candidate)
 
     def decode(self, message: Message, room: memoryview | None = None) -> Frame:
         """Bytes to pixels, header values and, if they were sent along, checked peaks.
@@ -142,28 +178,37 @@ class Pipeline:
         return list(self.backend.results(batch))
 
     def finish(self, frame: Frame, found: Found) -> Result:
-        """Candidates to refined, checked crystals with integrated reflections."""
+        """Candidates, or crystals from a file, to refined, checked crystals with integrated reflections."""
+        hit = peak_lists.is_hit(found.peaks, self.options.min_peaks)
+        n_tries = found.n_tries
         with self.clock("refine and check"):
-            crystals = (
-                self.acceptance.crystals(frame, found.peaks, found.candidates) if found.candidates else ()
-            )
+            if self.solutions is not None and hit:
+                solutions, n_tries = self.solutions.of(frame.filename, frame.event), 1
+                if not solutions:
+                    self.notes[f"no crystal of this frame in {self.solutions.file}"] += 1
+                crystals = self.acceptance.given(frame, found.peaks, solutions)
+            else:
+                candidates = found.candidates or ()
+                crystals = self.acceptance.crystals(frame, found.peaks, candidates)
         with self.clock("integrate"):
             crystals = self.integrator.measure(widened(frame), crystals) if crystals else ()
         inv_d = peak_lists.one_over_d(found.peaks, frame)
         return Result(
             frame=frame,
             peaks=found.peaks,
-            hit=peak_lists.is_hit(found.peaks, self.options.min_peaks),
+            hit=hit,
             peak_resolution=peak_lists.peak_resolution(np.asarray(inv_d)),
-            n_tries=found.n_tries,
+            n_tries=n_tries,
             crystals=crystals,
         )
 
     def write(self, result: Result, place: memoryview) -> int:
         """The chunk's text into *place*; its size, 0 if the stream leaves the frame out."""
-        if not result.hit and not self.options.non_hits_in_stream:
-            return 0
-        return self.writer.write(result, place)
+        return self.writer.write(result, place) if self.is_written(result) else 0
+
+    def is_written(self, result: Result) -> bool:
+        """Whether the stream has a chunk for the frame."""
+        return result.hit or self.options.non_hits_in_stream
 
     def use_cell(self, cell: UnitCell | None) -> None:
         """Index with this target cell from now on; with None go on as before."""
@@ -180,7 +225,24 @@ class Pipeline:
 
     def take_notes(self) -> list[tuple[str, int]]:
         """What was ignored without harm since the last call, and how often."""
-        notes = [*self.decoder.notes.items(), *self.integrator.notes.items()]
-        self.decoder.notes.clear()
-        self.integrator.notes.clear()
+        counters = (self.decoder.notes, self.integrator.notes, self.notes)
+        notes = [note for counter in counters for note in counter.items()]
+        for counter in counters:
+            counter.clear()
         return notes
+
+
+def write_records(result: Result, place: memoryview) -> int:
+    """The crystals' records for alignment of the detector into *place*; their size, bytes.
+
+    Raises
+    ------
+    Rejected
+        If they do not fit.
+    """
+    records = b"".join(crystal.alignment for crystal in result.crystals)
+    if len(records) > len(place):
+        detail = f"{len(records)} bytes, and room for {len(place)}; raise --slot-size"
+        raise Rejected("records of --mille larger than the slot", detail)
+    place[: len(records)] = records
+    return len(records)

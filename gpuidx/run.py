@@ -25,6 +25,7 @@ from gpuidx.flow.platform import allow_open_files
 from gpuidx.flow.slots import Slots
 from gpuidx.flow.stop import Stop, interruptible
 from gpuidx.geometry import Geometry, read_geometry
+from gpuidx.harvest import write_harvest
 from gpuidx.intake import Intake
 from gpuidx.options import PARTS_VARIABLE, Options, with_token
 from gpuidx.proposal import CellSearch
@@ -32,6 +33,7 @@ from gpuidx.record import Answered, Record
 from gpuidx.route import Route
 from gpuidx.selection import decide
 from gpuidx.sources import open_source
+from gpuidx.sources.asapo.hits import COUNTERS, SentHits
 from gpuidx.sources.contract import LATE_ANSWERS, Lender, Source
 from gpuidx.start import (
     COMPILING,
@@ -80,6 +82,7 @@ def run(options: Options, argv: Sequence[str]) -> int:
     choice = decide(options)
     check_cpus(options, len(devices_for(options, choice)))
     announce(options, geometry, cell, choice)
+    write_harvest(options, geometry, cell)
     try:
         with interruptible():
             has_cell = cell is not None and cell.parameters is not None
@@ -132,15 +135,16 @@ class Run:
             closing.callback(self.slots.close)
             earlier = self.record.open(head)  # overwrites: only after all that may fail
             closing.callback(self.record.close)
-            stages = {stage: column for column, stage in enumerate(STAGES)}
+            columns = {name: column for column, name in enumerate((*STAGES, *COUNTERS))}
             self.pool = Pool(
                 "gpuidx.worker:work_with_device" if devices else "gpuidx.worker:work",
                 options.jobs,
-                (self.slots, stages, options, geometry, cell),
+                (self.slots, columns, options, geometry, cell),
                 task_limit=options.task_limit,
-                counters=len(STAGES),
+                counters=len(columns),
                 debug=options.debug,
             )
+            self.sent_hits = SentHits(lambda name: self.pool.counter(columns[name]))
             self.work: Pool | Route = self.pool
             self.devices: DevicePool | None = None
             if devices:
@@ -208,7 +212,8 @@ class Run:
         return 0
 
     def _conclude(self) -> None:
-        notes = Counter(self.source.notes)
+        self.sent_hits.wait(lambda: self.stop.level > 1)
+        notes = Counter(self.source.notes) + self.sent_hits.notes()
         if self.devices is not None:
             notes += self.devices.notes
         self.record.conclude(notes)
@@ -258,6 +263,7 @@ class Run:
 
     def _report(self) -> None:
         if self.record.is_due():
+            self.sent_hits.warn()
             queues = {
                 "messages": 1 - self.slots.n_free / self.slots.count,
                 "workers": min(1.0, self.pool.n_task / (self.pool.depth * self.pool.count)),

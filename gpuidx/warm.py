@@ -140,7 +140,7 @@ class Frames:
     def send(self, peaks: str, **settings: Any) -> int:
         """Send all through a pipeline of their own; gives the number of frames that were indexed."""
         pipeline = self.pipeline(peaks, **settings)
-        results = [pipeline.process(message, self.place)[0] for message in self.messages()]
+        results = [pipeline.process(message, self.place).result for message in self.messages()]
         if peaks == "peakfinder8":
             # only now: after frames that are too wide for the way of photon counts that way rests for a while
             for message in self.messages(level=1000):
@@ -220,7 +220,9 @@ def _compile_crystals(parts: Collection[str]) -> None:
         for message in frames.messages():
             frame = pipeline.decode(message)
             assert frame.peaks is not None
-            pipeline.complete(frame, frames.place, Found(peaks=frame.peaks, candidates=(lattice,), n_tries=1))
+            pipeline.complete(
+                frame, message, frames.place, Found(peaks=frame.peaks, candidates=(lattice,), n_tries=1)
+            )
 
 
 APART = (_compile_trials, _compile_crystals, _compile_searches, _compile_other_searches)

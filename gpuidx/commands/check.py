@@ -21,7 +21,7 @@ from gpuidx.commands.picture_errors import drawing
 from gpuidx.errors import OptionError, Rejected
 from gpuidx.geometry import Geometry, read_geometry
 from gpuidx.model import Frame, Message, PeakList, Result
-from gpuidx.options import OWN, Options, notices
+from gpuidx.options import OWN, Options, notices, with_token
 from gpuidx.options.values import BASIC
 from gpuidx.selection import Choice, decide
 from gpuidx.start import check_inputs, message_bytes, patience
@@ -57,8 +57,6 @@ class CheckOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.asapo_endpoint is not None:
-            raise OptionError("gpuidx check does not take frames from ASAP::O yet; give --zmq-input or -i")
         if self.frames < 1:
             raise OptionError(f"--frames is {self.frames}; it must be at least 1")
 
@@ -66,6 +64,7 @@ class CheckOptions(Options):
 def main(argv: Sequence[str]) -> int:
     """Print the report, step by step as they are made, and draw the picture; gives the exit code."""
     options = parse(CheckOptions, argv, "gpuidx check", DESCRIPTION, own=(*OWN, "frames", "picture"))
+    options = with_token(options)
     geometry = read_geometry(options.geometry)
     cell = read_cell(options.pdb) if options.pdb else None
     check_inputs(options, geometry, cell)

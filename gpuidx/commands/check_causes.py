@@ -19,6 +19,9 @@ SUITS = {"REQ": ("REP", "ROUTER"), "SUB": ("PUB", "XPUB"), "PULL": ("PUSH",)}
 
 OPTIONS = {"REQ": "--zmq-request=next", "SUB": "--zmq-subscribe=TAG", "PULL": "--zmq-pull"}
 
+MOST_STREAMS = 5
+"""Streams that are named."""
+
 LONGEST_TAG = 40
 
 
@@ -28,11 +31,20 @@ def no_frame(a: Arrival) -> list[str]:
         return [f"messages come, but none is a frame: {a.refused[0]}: {a.refused[1]}"]
     if a.kind == "files":
         return ["the list names no file, or no frame in them"]
+    if a.kind == "ASAP::O":
+        return _empty_stream(a)
     if a.connected is not None:
         return _silent(a)
     if a.bound:
         return ["no sender has connected; it has to connect to an address of this machine, past its firewall"]
     return [f"{address}: {_absent(a, who)}" for address, who in a.neighbours]
+
+
+def _empty_stream(a: Arrival) -> list[str]:
+    if not a.streams:
+        return ["the source has no stream yet, or its name (--asapo-source) is wrong"]
+    known = ", ".join(f"'{name}' with {size} messages" for name, size in a.streams[:MOST_STREAMS])
+    return [f"the stream has no messages; the source has {known}"]
 
 
 def _silent(a: Arrival) -> list[str]:

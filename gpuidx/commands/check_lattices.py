@@ -50,7 +50,7 @@ def looked_for(pipeline: Pipeline, frame: Frame) -> tuple[Indexed, Result]:
         n_candidate=len(found.candidates or ()),
         crystals=tuple(_row(crystal, frame, pipeline.geometry, pipeline.cell) for crystal in result.crystals),
     )
-    if result.crystals or not options.does_index:
+    if result.crystals or not options.makes_trials:
         return indexed, result
     if found.candidates:
         return replace(indexed, remedies=tuple(_remedies(pipeline, frame, found.candidates))), result

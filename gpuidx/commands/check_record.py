@@ -19,7 +19,7 @@ class Arrival:
     source
         Addresses, or the list of files.
     kind
-        ``"REQ"``, ``"SUB"``, ``"PULL"`` or ``"files"``.
+        ``"REQ"``, ``"SUB"``, ``"PULL"``, ``"ASAP::O"`` or ``"files"``.
     asks
         Request that is sent, or tags that are subscribed to, in words.
     bound, encrypted
@@ -38,6 +38,8 @@ class Arrival:
         Who is at each address, if nothing came.
     heard
         Beginning of a message that was published under another tag.
+    streams
+        Names of the streams that the ASAP::O source has, and how many messages are in each.
     """
 
     source: str
@@ -53,6 +55,7 @@ class Arrival:
     refused: tuple[str, str] | None = None
     neighbours: tuple[tuple[str, Neighbour], ...] = ()
     heard: bytes | None = None
+    streams: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

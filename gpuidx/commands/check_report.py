@@ -94,7 +94,8 @@ def _section(step: str, good: bool, lines: Sequence[str], why: Sequence[str]) ->
 
 def _connected(a: Arrival) -> Section:
     asks = f", {a.asks}" if a.asks else ""
-    lines = [a.source if a.kind == "files" else f"{a.source}: {a.kind} socket{asks}"]
+    socket = "" if a.kind == "ASAP::O" else " socket"
+    lines = [a.source if a.kind == "files" else f"{a.source}: {a.kind}{socket}{asks}"]
     if a.kind != "files":
         made = "no connection" if a.connected is None else f"connected after {a.connected:.2f} s"
         came = (

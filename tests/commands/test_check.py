@@ -13,6 +13,7 @@ from live import PEAKS, SIZE, Server, beamtime, write_inputs
 
 from gpuidx import cli
 from gpuidx.commands import check_receive
+from gpuidx.simulation.asapo.server import StandIn
 from gpuidx.simulation.detector import default_geometry
 from gpuidx.simulation.files import write_mask
 
@@ -190,3 +191,17 @@ def test_without_matplotlib_there_is_the_text(folder, capsys, monkeypatch):
     assert code == 0
     assert "all steps gave something" in text
     assert err == "no picture: matplotlib is not installed; pip install 'gpuidx[pictures]'\n"
+
+
+def test_frames_of_asapo_are_read_in_a_group_of_its_own(folder, capsys):
+    pytest.importorskip("asapo_consumer", reason="needs gpuidx[asapo]: Linux x86-64, Python up to 3.12")
+    with StandIn(streams={"run1": [hit()[1]]}) as server:
+        where = {"endpoint": server.endpoint, "token": server.token, "beamtime": server.beamtime}
+        where |= {"source": server.source, "group": "online", "stream": "run1"}
+        words = [f"--asapo-{name}={value}" for name, value in where.items()]
+        code, text, _ = checked(capsys, *words)
+        (stream,) = server.store.streams(server.source)
+        assert [name.startswith("online-check-") for name in stream.groups] == [True]
+    assert code == 0
+    assert "ASAP::O, stream 'run1' of source 'detector', in a group of its own" in text
+    assert "1 frame," in text

@@ -117,6 +117,11 @@ ARRIVALS = {
     "tag of bytes": (replace(SILENT, heard=b"\x81\xa1"), r"they begin with b'\x81\xa1'"),
     "nothing published": (SILENT, "nothing is published at this time, under any tag"),
     "no answer": (replace(SILENT, kind="REQ"), "OM answers with its next hit"),
+    "empty stream": (
+        replace(SILENT, kind="ASAP::O", streams=(("run1", 6),)),
+        "the stream has no messages; the source has 'run1' with 6 messages",
+    ),
+    "no stream": (replace(SILENT, kind="ASAP::O"), "its name (--asapo-source) is wrong"),
     "nothing pushed": (replace(SILENT, kind="PULL"), "nothing is pushed at this time"),
     "too large": (
         replace(SILENT, refused=("too large", "9 bytes; give more with --slot-size")),
