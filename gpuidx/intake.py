@@ -73,6 +73,8 @@ class Intake:
     ----------
     last_arrival
         When the last message came, by `time.monotonic`.
+    last_end
+        When the last message was done with.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class Intake:
         cell: Callable[[], tuple[Any, ...] | None] = lambda: None,
     ) -> None:
         self.source, self.slots, self.record, self.reserve = source, slots, record, reserve
-        self.last_arrival = time.monotonic()
+        self.last_arrival = self.last_end = time.monotonic()
         self._give, self._message_bytes, self._cell = give, message_bytes, cell
         self._users: Counter[int] = Counter()
         self._several: deque[Several] = deque()
@@ -224,6 +226,7 @@ class Intake:
 
     def _free(self, slot: int) -> None:
         """Nobody needs what lies in a slot any more, and all that comes of it is in the file."""
+        self.last_end = time.monotonic()
         if self._lender is not None:
             self._lender.done(slot)
         self.slots.give_back(slot)
