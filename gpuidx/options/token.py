@@ -77,7 +77,8 @@ def read_token(given: Secret | None, file: str | None) -> Secret:
 def conceal(argv: Sequence[str], program: Sequence[str]) -> None:
     """Start *program* anew without the token, if it is on the command line *argv* or in the environment.
 
-    Only what names an endpoint reads a token (``gpuidx simulate --asapo`` makes one up).  Does not return then.  The new one reads the token from a pipe, as a file of which nobody knows the name.
+    Only what names an endpoint reads a token (``gpuidx simulate --asapo`` makes one up).  Where it
+    starts one, it does not return.  The new one reads the token from a pipe, a file without a name.
     """
     if not _has(argv, _ENDPOINT, "--asapo-e"):
         return

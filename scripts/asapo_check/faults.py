@@ -48,6 +48,7 @@ class Watch(threading.Thread):
         self.server, self.longest, self.over = server, 0.0, threading.Event()
 
     def run(self) -> None:
+        """Look, until it is over."""
         count, since = 0, time.monotonic()
         while not self.over.wait(0.02):
             now, n = time.monotonic(), len(acknowledged(self.server))
@@ -131,7 +132,11 @@ def at_random(folder: Path, seed: int) -> bool:
 
     def fault(kind: Kind, on: str, probability: float, **more: int) -> Fault:
         return Fault(
-            kind=kind, on=frozenset(on.split("+")), probability=probability, seed=draw.randrange(10**6), **more
+            kind=kind,
+            on=frozenset(on.split("+")),
+            probability=probability,
+            seed=draw.randrange(10**6),
+            **more,
         )
 
     faults = [
@@ -140,10 +145,19 @@ def at_random(folder: Path, seed: int) -> bool:
         fault(Kind.STATUS, "next+acknowledge+nacks+size", 0.04, status=draw.choice([500, 503, 404])),
         fault(Kind.CLOSE, "data+next", 0.1),
         fault(draw.choice([Kind.CUT, Kind.DROP, Kind.EVICT]), "data", 0.04),
-        fault(draw.choice([Kind.HANG, Kind.STALL]), draw.choice(["next", "acknowledge", "data"]), 0.05, count=1),
+        fault(
+            draw.choice([Kind.HANG, Kind.STALL]), draw.choice(["next", "acknowledge", "data"]), 0.05, count=1
+        ),
     ]
     begun = time.monotonic()
     wrong, log, pause = run_with(folder / str(seed), faults)
     restarts = log.count("ASAP::O reader 0 ended")
     row = f"{time.monotonic() - begun:5.1f} s, pause {pause:4.1f} s, {restarts} readers replaced "
     return report(f"random faults, seed {seed}", wrong, row)
+
+
+def many(folder: Path, seed: int, count: int) -> bool:
+    """Runs with random faults, from this seed on."""
+    wrong = [seed + n for n in range(count) if not at_random(folder, seed + n)]
+    print(f"{count - len(wrong)} of {count} runs without a fault of ours")
+    return not wrong

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the checks share: numbered frames that are made when they are asked for, runs, and what came of them."""
+"""What the checks share: numbered frames, made when they are asked for, runs, and what came of them."""
 
 import os
 import re
@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgpack
 import numpy as np
@@ -47,6 +46,7 @@ class Frames:
     side: int
 
     def payload(self, number: int) -> bytes:
+        """The frame of a message, MsgPack."""
         pixels = np.zeros((self.side, self.side), "<i4")
         image = {"type": "<i4", "shape": [self.side, self.side], "data": pixels.tobytes()}
         return bytes(msgpack.packb({"frame_number": NUMBER + number, "image": image}))
@@ -102,7 +102,6 @@ class Run:
         frames: Frames = SMALL,
         group: str = GROUP,
         output: str = "out.stream",
-        **how: Any,
     ) -> None:
         folder.mkdir(exist_ok=True)
         geometry = folder / "check.geom"
@@ -110,8 +109,8 @@ class Run:
         self.output, self._log = folder / output, folder / "log"
         command = [
             sys.executable, "-m", "gpuidx", f"--asapo-endpoint={server.endpoint}",
-            f"--asapo-beamtime={server.beamtime}", f"--asapo-source={server.source}", f"--asapo-group={group}",
-            f"--asapo-stream={STREAM}", f"--asapo-resend-after={RESEND}",
+            f"--asapo-beamtime={server.beamtime}", f"--asapo-source={server.source}",
+            f"--asapo-group={group}", f"--asapo-stream={STREAM}", f"--asapo-resend-after={RESEND}",
             f"--asapo-consumer-timeout={TIMEOUT_MS}", f"--no-data-timeout={NO_DATA}", "-g", str(geometry),
             "-o", str(self.output), "--copy-header=frame_number", *NO_ANALYSIS, *words,
         ]  # fmt: skip
@@ -119,7 +118,7 @@ class Run:
         self.begun = time.monotonic()
         with self._log.open("a") as log:
             self.begin_of_log = log.tell()
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, **how)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
     def log(self) -> str:
         """What it has said."""

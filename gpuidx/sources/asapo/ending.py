@@ -61,6 +61,7 @@ class Ending:
         self._last_data = self._asked = time.monotonic()
         self._silent_since: float | None = None
         self._finished: float | None = None
+        self._due_since: float | None = None
         self._left: tuple[int, ...] | None = None
         self._last = self._n_gap = 0
         self._is_empty = self._is_sure = self._told = False
@@ -127,6 +128,7 @@ class Ending:
     def question(self) -> str | None:
         """The kind of step that has to be done now, if any."""
         now = time.monotonic()
+        self._due_since = (self._due_since or now) if self.is_due else None
         if now - self._asked < ASK_EVERY:
             return None
         wanted = None
@@ -150,8 +152,11 @@ class Ending:
             if others:
                 log.warning("stream %r has no message with the id %s", self.stream, _listed(others))
             return True
+        now = time.monotonic()
         since = max(self._last_data, self._finished or self._silent_since or 0.0)
-        if time.monotonic() - since < RESENDS * self.where.resend / 1e3 + ASK_EVERY:
+        if self._left is None:  # to be asked for yet, or the service cannot say
+            since = now if self._due_since is None else self._due_since
+        if now - since < RESENDS * self.where.resend / 1e3 + ASK_EVERY:
             return False
         if self._left is None:
             log.warning("stream %r: the service does not say what is not acknowledged", self.stream)

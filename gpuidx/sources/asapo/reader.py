@@ -107,6 +107,8 @@ def fetch(client: Client, stream: str, wanted: int, place: memoryview) -> tuple[
         if isinstance(end, NothingYet):
             return steps.NOTHING, end.last
         return steps.FINISHED, end.last, end.successor
+    if envelope.size == 0:
+        return steps.EMPTY, envelope.id, envelope.name, "only the sender's values"
     sizes = (len(envelope.headers), envelope.size)
     begins = offsets(sizes)
     if begins[-1] > len(place):

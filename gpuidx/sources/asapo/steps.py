@@ -49,12 +49,12 @@ each."""
 GOT = "got"
 """``id, name, sizes``: the message lies in the slot, the sender's values in front of the payload."""
 
-TOO_LARGE, LOST = "too large", "lost"
-"""``id, name, detail``: there was a message, and it will not come."""
+TOO_LARGE, EMPTY, LOST = "too large", "empty", "lost"
+"""``id, name, detail``: there was a message, and there is nothing to process."""
 
-MESSAGES = (GOT, TOO_LARGE, LOST)
+MESSAGES = (GOT, TOO_LARGE, EMPTY, LOST)
 
-REASONS = {TOO_LARGE: "message too large", LOST: "data lost by the service"}
+REASONS = {TOO_LARGE: "message too large", EMPTY: "message without data", LOST: "data lost by the service"}
 
 NOTHING, FINISHED = "nothing", "finished"
 """``last``, or ``last, successor``: see `client.NothingYet`, `client.Finished`."""
