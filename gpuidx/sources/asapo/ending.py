@@ -58,7 +58,7 @@ class Ending:
         self.where, self.stream, self.successor = where, stream, ""
         self.gaps: tuple[int, ...] = ()
         self._patience, self._waits, self._follow = patience, waits, follow
-        self._last_data = self._asked = time.monotonic()
+        self._last_data = self._asked = self._last_word = self._last_trouble = time.monotonic()
         self._silent_since: float | None = None
         self._finished: float | None = None
         self._due_since: float | None = None
@@ -72,8 +72,8 @@ class Ending:
         self._is_empty = self._is_sure = False
 
     def unsure(self) -> None:
-        """The service gave no answer that tells whether there is more."""
-        self._is_sure = False
+        """The service gave no answer that tells whether there is more; a message may be lost with it."""
+        self._is_sure, self._last_trouble = False, time.monotonic()
 
     def nothing(self, last: int) -> None:
         """There is nothing behind message *last*, yet."""
@@ -95,6 +95,7 @@ class Ending:
 
     def _note_end(self, last: int) -> None:
         self._last, self._is_empty, self._is_sure = last, last == 0, True
+        self._last_word = time.monotonic()
         if self._silent_since is None:
             self._silent_since = time.monotonic()
 
@@ -115,6 +116,11 @@ class Ending:
     def silence(self) -> float:
         """How long the service has said that there is nothing, s."""
         return 0.0 if self._silent_since is None else time.monotonic() - self._silent_since
+
+    @property
+    def _quiet_since(self) -> float:
+        """Since when it has been finished or silent."""
+        return self._finished or self._silent_since or 0.0
 
     @property
     def is_due(self) -> bool:
@@ -152,11 +158,11 @@ class Ending:
             if others:
                 log.warning("stream %r has no message with the id %s", self.stream, _listed(others))
             return True
-        now = time.monotonic()
-        since = max(self._last_data, self._finished or self._silent_since or 0.0)
         if self._left is None:  # to be asked for yet, or the service cannot say
-            since = now if self._due_since is None else self._due_since
-        if now - since < RESENDS * self.where.resend / 1e3 + ASK_EVERY:
+            waited = 0.0 if self._due_since is None else time.monotonic() - self._due_since
+        else:  # what the service said that long after anything else: a message would have come by then
+            waited = self._last_word - max(self._last_data, self._last_trouble, self._quiet_since)
+        if waited < RESENDS * self.where.resend / 1e3 + ASK_EVERY:
             return False
         if self._left is None:
             log.warning("stream %r: the service does not say what is not acknowledged", self.stream)

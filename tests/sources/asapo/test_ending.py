@@ -69,8 +69,24 @@ def test_messages_that_others_were_given_are_waited_for(clock, watch, caplog):
     ending.left([2], size=3)
     assert not ending.is_over(messages)
     clock.now += RESENDS * RESEND + 1
+    assert not ending.is_over(messages)  # perhaps a reader hangs that has just been given it
+    ending.finished(3, "")
     assert ending.is_over(messages)
     assert "did not come again: 2" in caplog.text
+
+
+def test_a_message_that_was_lost_with_an_answer_is_waited_for(clock, watch):
+    ending, messages = watch(acks=True)
+    ending.finished(3, "")
+    ending.left([2], size=3)
+    clock.now += RESENDS * RESEND
+    ending.unsure()
+    clock.now += 0.9 * RESENDS * RESEND
+    ending.finished(3, "")
+    assert not ending.is_over(messages)
+    clock.now += RESENDS * RESEND
+    ending.finished(3, "")
+    assert ending.is_over(messages)
 
 
 def test_a_stream_is_over_when_all_is_acknowledged(watch):
@@ -121,6 +137,7 @@ def test_what_is_left_is_asked_for_however_long_the_silence_was(clock, watch):
     assert ending.question() == steps.ASK_LEFT
     assert not ending.is_over(messages)
     ending.left([2], size=3)
+    ending.nothing(3)
     assert ending.is_over(messages)
 
 
