@@ -60,6 +60,12 @@ class Messages:
         self._seen.add(*key)
         self._tell(key)
 
+    def recall(self, stream: str, ids: Sequence[int]) -> None:
+        """Acknowledge those of these that an earlier run has done and did not tell."""
+        for number in ids:
+            if (stream, number) in self._seen:
+                self._tell((stream, number))
+
     def _tell(self, key: Key) -> None:
         if self._acks:
             self._to_tell.append(key)

@@ -85,7 +85,7 @@ def ask(client: Client, kind: str, stream: str) -> tuple[Any, ...]:
     ------
     DeniedError, TroubleError
     """
-    if kind == steps.ASK_LEFT:
+    if kind in (steps.ASK_LEFT, steps.RECALL):
         return steps.LEFT, client.unacknowledged(stream), client.size(stream)
     if kind == steps.ASK_STREAMS:
         return steps.STREAMS, [(s["name"], s["timestampCreated"], s["lastId"]) for s in client.streams()]

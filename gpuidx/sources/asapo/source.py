@@ -89,7 +89,7 @@ class Asapo(Lender):
         self._idle: deque[int] = deque()
         self._again: deque[int] = deque()
         self._filled: deque[tuple[int, Taken]] = deque()
-        self._stopped = self._over = False
+        self._stopped = self._over = self._has_to_recall = False
 
     def _begin(self, stream: str) -> Ending:
         self._past.add(stream)
@@ -109,6 +109,7 @@ class Asapo(Lender):
     def skip(self, frames: set[tuple[str, str]], messages: Seen) -> None:
         """Leave these messages out, but acknowledge them."""
         self._messages.skip(messages)
+        self._has_to_recall = self.where.acks and len(messages) > 0
 
     def attach(self, slots: Slots, message_bytes: int) -> None:
         """Say where messages go, and how many bytes of a slot are theirs; before `open`."""
@@ -197,6 +198,9 @@ class Asapo(Lender):
             stream, number = self._messages.key_in(slot)
             return Step(steps.REFETCH, stream, slot, number, self._messages.to_tell(MOST_TOLD))
         is_open = not self._stopped and not self._over
+        if is_open and self._has_to_recall:
+            self._has_to_recall = False
+            return self._step(steps.RECALL)
         if is_open and (question := self._ending.question()) is not None:
             return self._step(question)
         if is_open and self._idle:
@@ -234,8 +238,10 @@ class Asapo(Lender):
             self._outage.over()
         if outcome in steps.MESSAGES:
             self._arrive(step, outcome, values)
-        else:
+        elif step.kind != steps.RECALL or outcome == steps.TROUBLE:
             self._take_back(step)
+        elif outcome == steps.LEFT:
+            self._messages.recall(step.stream, values[0])
         if step.stream == self.stream:
             self._learn(outcome, values)
 
@@ -272,6 +278,8 @@ class Asapo(Lender):
             self._idle.append(step.slot)
         elif step.kind == steps.REFETCH:
             self._again.append(step.slot)
+        elif step.kind == steps.RECALL:
+            self._has_to_recall = True
 
     def _learn(self, outcome: str, values: Sequence[Any]) -> None:
         """What an outcome says of the end of the stream."""

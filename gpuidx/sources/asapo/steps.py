@@ -8,9 +8,9 @@ A `Step` is sent as a task, with a number in front.  The answer is ``(number, to
 from collections.abc import Sequence
 from typing import NamedTuple
 
-FETCH, REFETCH, TELL, ASK_LEFT, ASK_STREAMS = "fetch", "refetch", "tell", "left", "streams"
+FETCH, REFETCH, TELL, ASK_LEFT, RECALL, ASK_STREAMS = "fetch", "refetch", "tell", "left", "recall", "streams"
 """Kinds of steps: the next message into the slot; that with this id; nothing but *done*; what nobody has
-acknowledged; which streams."""
+acknowledged, at the end, or when a stream is gone on with; which streams."""
 
 NO_SLOT = -1
 

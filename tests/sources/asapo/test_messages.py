@@ -34,6 +34,16 @@ def test_what_an_earlier_run_did_is_acknowledged_and_not_done_again():
     assert messages.to_tell(9) == (("s", 7),)
 
 
+def test_what_an_earlier_run_did_not_tell_is_told_at_once():
+    earlier = Seen()
+    for number in (5, 6):
+        earlier.add("s", number)
+    messages = Messages(acks=True)
+    messages.skip(earlier)
+    messages.recall("s", [1, 6, 7])
+    assert messages.to_tell(9) == (("s", 6),)
+
+
 def test_without_acknowledgements_nothing_is_told():
     messages = Messages(acks=False)
     messages.begin(("s", 1), 0)
