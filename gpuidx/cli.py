@@ -13,7 +13,7 @@ DESCRIPTION = (
     "Real-time processing of serial crystallography data: frames come in over ZeroMQ or from files, "
     "peaks, crystals and reflections go out as a CrystFEL stream.  "
     "Other commands: gpuidx simulate, gpuidx record, gpuidx replay, gpuidx asapo, gpuidx warmup, "
-    "gpuidx devices, gpuidx geom."
+    "gpuidx devices, gpuidx geom, gpuidx check."
 )
 
 VERSION = f"gpuidx {__version__}\nLicence: GPL-3.0-or-later, without any warranty."
@@ -66,6 +66,12 @@ def _geom(argv: Sequence[str]) -> int:
     return geom(argv)
 
 
+def _check(argv: Sequence[str]) -> int:
+    from gpuidx.commands.check import main as check
+
+    return check(argv)
+
+
 def _asapo(argv: Sequence[str]) -> int:
     from gpuidx.commands.asapo import main as asapo
 
@@ -79,6 +85,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "warmup": _warmup,
     "devices": _devices,
     "geom": _geom,
+    "check": _check,
     "asapo": _asapo,
 }
 

@@ -44,6 +44,10 @@ class CellFileError(InputFileError):
     """A unit-cell file (.cell or PDB) cannot be used."""
 
 
+class SolutionFileError(InputFileError):
+    """A file of crystals (``--fromfile-input-file``) cannot be used."""
+
+
 class SourceError(GpuidxError):
     """The source of messages cannot be opened, was lost, or gave no data."""
 

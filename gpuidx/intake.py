@@ -68,6 +68,8 @@ class Intake:
         Slots that messages leave free, so that frames of messages with several always find one.
     cell
         Gives the target cell that goes with tasks.
+    max_frames
+        That are received; None for no limit.
 
     Attributes
     ----------
@@ -86,10 +88,12 @@ class Intake:
         message_bytes: int,
         reserve: int = 0,
         cell: Callable[[], tuple[Any, ...] | None] = lambda: None,
+        max_frames: int | None = None,
     ) -> None:
         self.source, self.slots, self.record, self.reserve = source, slots, record, reserve
         self.last_arrival = self.last_end = time.monotonic()
         self._give, self._message_bytes, self._cell = give, message_bytes, cell
+        self._max_frames = max_frames
         self._users: Counter[int] = Counter()
         self._several: deque[Several] = deque()
         self._series: tuple[int, int, tuple[int, ...]] = (0, 0, ())
@@ -105,14 +109,21 @@ class Intake:
         """Slots that messages may still take."""
         return max(0, self.slots.n_free - self.reserve)
 
-    def receive(self, most: int) -> None:
-        """Take what is there, *most* messages at the most."""
+    @property
+    def remaining(self) -> int:
+        """Frames that may still be received; without a limit as many as there are slots."""
+        if self._max_frames is None:
+            return self.slots.count
+        return max(0, self._max_frames - self.record.accounts.received)
+
+    def receive(self) -> None:
+        """Take what is there."""
         if self._lender is not None:
-            self._receive_lent(self._lender, most)
+            self._receive_lent(self._lender, self.remaining)
             return
         accounts = self.record.accounts
-        for _ in range(min(MOST_A_TURN, most)):
-            if not self.source.ready():
+        for _ in range(MOST_A_TURN):
+            if not (self.remaining and self.source.ready()):
                 return
             slot = self.slots.take() if self.n_free else None
             if slot is None:
@@ -187,27 +198,31 @@ class Intake:
         self.expand()
 
     def expand(self) -> None:
-        """Give tasks for further frames of messages with several, as far as there are slots."""
-        while self._several and (slot := self.slots.take()) is not None:
+        """Give tasks for frames of messages with several, as far as there are slots and the limit allows."""
+        while self._several:
             message = self._several[0]
             number = message.n_given
+            if number == message.count or self._is_beyond(number):
+                self._several.popleft()
+                self.ended(message.task)
+                continue
+            slot = self.slots.take()
+            if slot is None:
+                break
             if self._is_done(message.task, number):
                 self.slots.give_back(slot)
-                self._given(message)
+                message.n_given += 1
                 continue
             serial = message.task.serial if number == 0 else self.record.accounts.receive()
             event = f"//{number if message.task.origin else serial}"
             self._begin(
                 message.task._replace(serial=serial, slot=slot, event=event, number=number), message.arrival
             )
-            self._given(message)
+            message.n_given += 1
 
-    def _given(self, message: Several) -> None:
-        """A frame of the first of the messages with several has its task, or needs none."""
-        message.n_given += 1
-        if message.n_given == message.count:
-            self._several.popleft()
-            self.ended(message.task)
+    def _is_beyond(self, number: int) -> bool:
+        """Whether this frame of a message is beyond the limit; never where a message is done as a whole."""
+        return bool(number) and not self.remaining and self._lender is None
 
     def _is_done(self, task: Task, number: int) -> bool:
         """Whether this frame of a message is in the stream from an earlier run."""

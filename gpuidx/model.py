@@ -220,7 +220,7 @@ class Crystal:
     lattice_type, centering, unique_axis
         As in a unit-cell file.
     score
-        Of the candidate it came from.
+        Of the candidate it came from; None if it was given from outside.
     shift : (xy,)
         Fitted detector shift, m; zero unless ``--refine-shift``.
     profile_radius
@@ -231,18 +231,21 @@ class Crystal:
         ``predict_refine/...`` notes by name: total and its excitation-error, fs and ss parts.
     reflections
         None if they were not integrated.
+    alignment
+        Record of Millepede-II for alignment of the detector (``--mille``); else empty.
     """
 
     recip: NDArray[np.float64]
     lattice_type: str
     centering: str
     unique_axis: str
-    score: float
+    score: float | None
     shift: tuple[float, float]
     profile_radius: float
     resolution_limit: float
     residuals: Mapping[str, tuple[float, float, float, float]]
     reflections: Reflections | None = None
+    alignment: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

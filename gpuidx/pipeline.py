@@ -7,9 +7,10 @@ searches its peaks.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,12 +19,14 @@ from gpuidx import peaks as peak_lists
 from gpuidx.backends import choose_backend
 from gpuidx.backends.filters import Filters
 from gpuidx.cell import UnitCell
+from gpuidx.errors import Rejected
 from gpuidx.formats import Decoder
 from gpuidx.formats.frame import widened
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.indexing.consensus import primitive_parameters
 from gpuidx.indexing.lattices import Acceptance
+from gpuidx.indexing.solutions import read_solutions
 from gpuidx.integration.integrator import Integrator
 from gpuidx.model import Found, Frame, Message, Result
 from gpuidx.options import Options
@@ -31,6 +34,27 @@ from gpuidx.stream.chunk import ChunkWriter
 
 Clock = Callable[[str], AbstractContextManager[Any]]
 """Gives, for the name of a stage, a context whose duration is counted."""
+
+
+class Done(NamedTuple):
+    """A frame that is finished.
+
+    Attributes
+    ----------
+    result
+        What was found.
+    n_byte
+        Bytes of its chunk, at the beginning of its slot; 0 for a frame that the stream leaves out.
+    n_record
+        Bytes of the records for alignment of the detector, right behind the chunk.
+    n_candidate
+        Lattices before checks.
+    """
+
+    result: Result
+    n_byte: int
+    n_record: int
+    n_candidate: int
 
 
 class Pipeline:
@@ -58,16 +82,15 @@ class Pipeline:
         self.backend = choose_backend(options, geometry, masks, cell)
         self.cell = cell
         self.acceptance = Acceptance(geometry, cell, options, options)
+        self.solutions = None
+        if options.fromfile_input_file is not None:
+            self.solutions = read_solutions(options.fromfile_input_file)
+        self.notes: Counter[str] = Counter()
         self.integrator = Integrator(geometry, masks, options)
         self.writer = ChunkWriter(geometry, options, max(0.0, options.fix_divergence))
 
-    def process(self, message: Message, place: memoryview) -> tuple[Result, int, int]:
+    def process(self, message: Message, place: memoryview) -> Done:
         """Do everything for one message; the text of its chunk goes to *place*.
-
-        Returns
-        -------
-        result, n_byte, n_candidate
-            What was found; bytes written, 0 for a frame that the stream leaves out; lattices before checks.
 
         Raises
         ------
@@ -101,9 +124,7 @@ class Pipeline:
                 return frame, None
             return handover.laid_down(frame, place, used)
 
-    def complete(
-        self, frame: Frame, place: memoryview, found: Found | None = None
-    ) -> tuple[Result, int, int]:
+    def complete(self, frame: Frame, place: memoryview, found: Found | None = None) -> Done:
         """All steps after decoding, but for those that a device has done already; see `process`.
 
         Parameters
@@ -121,8 +142,12 @@ class Pipeline:
             elif found.candidates is None:
                 (found,) = self.search([dataclasses.replace(frame, peaks=found.peaks)])
         result = self.finish(frame, found)
+        given = self.solutions.of(frame.filename, frame.event) if self.solutions is not None else ()
+        n_candidate = len(given or found.candidates or ())
         with self.clock("write"):
-            return result, self.write(result, place), len(found.candidates or ())
+            n_byte = self.write(result, place)
+            n_record = write_records(result, place[n_byte:]) if n_byte else 0
+        return Done(result, n_byte, n_record, n_candidate)
 
     def decode(self, message: Message, room: memoryview | None = None) -> Frame:
         """Bytes to pixels, header values and, if they were sent along, checked peaks.
@@ -142,20 +167,27 @@ class Pipeline:
         return list(self.backend.results(batch))
 
     def finish(self, frame: Frame, found: Found) -> Result:
-        """Candidates to refined, checked crystals with integrated reflections."""
+        """Candidates, or crystals from a file, to refined, checked crystals with integrated reflections."""
+        hit = peak_lists.is_hit(found.peaks, self.options.min_peaks)
+        n_tries = found.n_tries
         with self.clock("refine and check"):
-            crystals = (
-                self.acceptance.crystals(frame, found.peaks, found.candidates) if found.candidates else ()
-            )
+            if self.solutions is not None and hit:
+                solutions, n_tries = self.solutions.of(frame.filename, frame.event), 1
+                if not solutions:
+                    self.notes[f"no crystal of this frame in {self.solutions.file}"] += 1
+                crystals = self.acceptance.given(frame, found.peaks, solutions)
+            else:
+                candidates = found.candidates or ()
+                crystals = self.acceptance.crystals(frame, found.peaks, candidates)
         with self.clock("integrate"):
             crystals = self.integrator.measure(widened(frame), crystals) if crystals else ()
         inv_d = peak_lists.one_over_d(found.peaks, frame)
         return Result(
             frame=frame,
             peaks=found.peaks,
-            hit=peak_lists.is_hit(found.peaks, self.options.min_peaks),
+            hit=hit,
             peak_resolution=peak_lists.peak_resolution(np.asarray(inv_d)),
-            n_tries=found.n_tries,
+            n_tries=n_tries,
             crystals=crystals,
         )
 
@@ -180,7 +212,24 @@ class Pipeline:
 
     def take_notes(self) -> list[tuple[str, int]]:
         """What was ignored without harm since the last call, and how often."""
-        notes = [*self.decoder.notes.items(), *self.integrator.notes.items()]
-        self.decoder.notes.clear()
-        self.integrator.notes.clear()
+        counters = (self.decoder.notes, self.integrator.notes, self.notes)
+        notes = [note for counter in counters for note in counter.items()]
+        for counter in counters:
+            counter.clear()
         return notes
+
+
+def write_records(result: Result, place: memoryview) -> int:
+    """The crystals' records for alignment of the detector into *place*; their size, bytes.
+
+    Raises
+    ------
+    Rejected
+        If they do not fit.
+    """
+    records = b"".join(crystal.alignment for crystal in result.crystals)
+    if len(records) > len(place):
+        detail = f"{len(records)} bytes, and room for {len(place)}; raise --slot-size"
+        raise Rejected("records of --mille larger than the slot", detail)
+    place[: len(records)] = records
+    return len(records)

@@ -44,7 +44,7 @@ class CellSearch:
     def __init__(self, options: Options, cell: UnitCell | None) -> None:
         self.for_workers: CellTask | None = None
         self._use, self._path = options.consensus_cell, Path(options.save_cell) if options.save_cell else None
-        is_open = options.does_index and (cell is None or cell.parameters is None)
+        is_open = options.makes_trials and (cell is None or cell.parameters is None)
         self._consensus = Consensus() if is_open else None
         self._said: Proposal | None = None
         if self._path is not None:

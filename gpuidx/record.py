@@ -2,11 +2,15 @@
 """Frames that have ended: the chunk into the stream, the state into the accounts, the loss to the user."""
 
 import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple
 
+from gpuidx.errors import StreamError
 from gpuidx.flow.accounts import CRASHED, REJECTED, Accounts
 from gpuidx.flow.children import Crash
 from gpuidx.flow.output import Output, put_aside
@@ -26,7 +30,8 @@ MOST_LINES = 20
 class Answered(NamedTuple):
     """What a worker answers for a frame, after its serial.
 
-    *cells* are the parameters of the crystals' reduced cells, where there is no target cell.
+    *cells* are the parameters of the crystals' reduced cells, where there is no target cell; *n_record* bytes
+    of records for alignment of the detector lie right behind the *n_byte* of the chunk.
     """
 
     state: str
@@ -38,6 +43,7 @@ class Answered(NamedTuple):
     n_crystal: int
     notes: Sequence[tuple[str, int]]
     cells: Sequence[Sequence[float]] = ()
+    n_record: int = 0
 
 
 class Record:
@@ -62,6 +68,7 @@ class Record:
         self.status = Status(options.status_interval, options.advise_after, options.does_index)
         self.notes: Counter[str] = Counter()
         self._output: Output | None = None
+        self._records: Output | None = None
         self._arrived: dict[int, float] = {}
         self._said: Counter[tuple[str, str]] = Counter()
         self._recognised: set[str] = set()
@@ -69,13 +76,17 @@ class Record:
     def open(self, head: bytes) -> Earlier:
         """Begin the stream with its *head*, or go on with it; gives what is in it already.
 
+        The file of ``--mille`` goes with it.
+
         Raises
         ------
         StreamError
-            If it cannot be written, or is a file that no run has written.
+            If one cannot be written, or is a file that no run has written.
         """
         earlier = read_earlier(self.options.output, head) if self.options.resume else Earlier()
         self._output = Output(self.options.output, head, keep=earlier.size)
+        if self.options.mille:
+            self._records = open_records(self.options.mille_dir, self.options.mille_file, earlier.size > 0)
         if earlier.size:
             log.info("%s: going on behind %d chunks", self.options.output, earlier.n_chunk)
         if earlier.last_serial is not None:
@@ -83,15 +94,17 @@ class Record:
         return earlier
 
     def close(self) -> None:
-        """Have the stream on the disk, and close it.
+        """Have stream and records on the disk, and close them.
 
         Raises
         ------
         StreamError
-            If not all of it could be written.
+            If not all could be written.
         """
-        if self._output is not None:
-            self._output.close()
+        with ExitStack() as closing:
+            for output in (self._output, self._records):
+                if output is not None:
+                    closing.callback(output.close)
 
     def arrived(self, serial: int, when: float) -> None:
         """Note when a frame came, by `time.monotonic`."""
@@ -102,16 +115,19 @@ class Record:
         return self._arrived[serial]
 
     def finish(self, serial: int, place: memoryview, answered: Answered) -> None:
-        """Write the chunk, which lies at the beginning of *place*, then count the frame.
+        """Write the chunk, which lies at the beginning of *place*, then its records; count the frame.
 
         Raises
         ------
         StreamError
-            If the chunk cannot be written.
+            If one cannot be written.
         """
         if answered.n_byte:
             assert self._output is not None
             self._output.write(place[: answered.n_byte])
+        if answered.n_record:
+            assert self._records is not None
+            self._records.write(place[answered.n_byte : answered.n_byte + answered.n_record])
         for text, n in answered.notes:
             if text.startswith(RECOGNISED):
                 if text not in self._recognised:
@@ -183,3 +199,36 @@ class Record:
         self.accounts.check()
         for line in self.status.final_lines(self.accounts, self.notes + Counter(notes)):
             log.info("%s", line)
+
+
+def open_records(folder: str, name: str, go_on: bool = False) -> Output:
+    """Begin the file of ``--mille``, in a folder that is made if need be, or go on behind its records.
+
+    Raises
+    ------
+    StreamError
+        If it cannot be written, or is a file of another kind.
+    """
+    path = Path(folder) / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keep = whole_records(path.read_bytes()) if go_on and path.is_file() else 0
+    except (OSError, ValueError) as error:
+        raise StreamError(f"--mille-dir={folder}: cannot be made: {error}") from error
+    return Output(str(path), keep=keep, is_ours=begins_with_record)
+
+
+def whole_records(data: bytes) -> int:
+    """Bytes of the records of Millepede-II that are there as a whole."""
+    end = 0
+    while begins_with_record(data[end : end + 8]):
+        size = 4 + 4 * int.from_bytes(data[end : end + 4], sys.byteorder)
+        if end + size > len(data):
+            break
+        end += size
+    return end
+
+
+def begins_with_record(begin: bytes) -> bool:
+    """Whether a file of Millepede-II begins so: an even length, then a float that is 0."""
+    return len(begin) >= 8 and int.from_bytes(begin[:4], sys.byteorder) % 2 == 0 and not any(begin[4:8])

@@ -25,6 +25,7 @@ from gpuidx.flow.platform import allow_open_files
 from gpuidx.flow.slots import Slots
 from gpuidx.flow.stop import Stop, interruptible
 from gpuidx.geometry import Geometry, read_geometry
+from gpuidx.harvest import write_harvest
 from gpuidx.intake import Intake
 from gpuidx.options import PARTS_VARIABLE, Options, with_token
 from gpuidx.proposal import CellSearch
@@ -80,6 +81,7 @@ def run(options: Options, argv: Sequence[str]) -> int:
     choice = decide(options)
     check_cpus(options, len(devices_for(options, choice)))
     announce(options, geometry, cell, choice)
+    write_harvest(options, geometry, cell)
     try:
         with interruptible():
             has_cell = cell is not None and cell.parameters is not None
@@ -150,7 +152,7 @@ class Run:
                 self.work = Route(self.pool, self.devices)
             self.intake = Intake(
                 source, self.slots, self.record, self.work.give, message_bytes(options, geometry),
-                frame_slots(options), lambda: self.cell_search.for_workers,
+                frame_slots(options), lambda: self.cell_search.for_workers, options.max_frames,
             )  # fmt: skip
             if options.resume:
                 source.skip(earlier.frames, earlier.messages)
@@ -234,26 +236,21 @@ class Run:
         self.stop.notice(events)
         self.source.notice(events)
         self.intake.expand()
-        self.intake.receive(max(0, self._remaining()))
+        self.intake.receive()
         self.work.hand_out()
         self._collect(events)
         self._report()
 
-    def _remaining(self) -> int:
-        """Messages that may still be received."""
-        limit = self.options.max_frames
-        return self.slots.count if limit is None else limit - self.accounts.received
-
     def _ask(self) -> None:
-        if self._remaining() <= 0:
+        if not self.intake.remaining:
             self.stop.request()
         if self.stop.level and not self._source_stopped:
             self._source_stopped = True
             self.source.stop()
-            if self._remaining() > 0:
+            if self.intake.remaining:
                 log.info("stopping: finishing the %d frames that were received", self.accounts.in_flight)
         if not self._source_stopped:
-            self.source.ask(min(self.intake.n_free, self._remaining()))
+            self.source.ask(min(self.intake.n_free, self.intake.remaining))
 
     def _collect(self, events: Mapping[Any, int]) -> None:
         for ended in self.work.collect(events):
@@ -292,7 +289,7 @@ class Run:
             late = time.monotonic() - max(self.stop.since, self.intake.last_end)
             if self.intake.n_untold and late < LATE_WORD:
                 return False
-            return self._remaining() <= 0 or not self.source.pending() or waited > LATE_ANSWERS
+            return not self.intake.remaining or not self.source.pending() or waited > LATE_ANSWERS
         if self.source.ended():
             return True
         limit = None if self.intake.minds_silence else self.options.no_data_timeout

@@ -12,8 +12,10 @@ from gpuidx.device_pool import most_frames
 from gpuidx.errors import GeometryError, OptionError
 from gpuidx.flow.platform import memory_available, usable_cpus
 from gpuidx.geometry import Geometry
+from gpuidx.geometry.hierarchy import Hierarchy
 from gpuidx.geometry.streaming import check_mask_files, streaming_problems
 from gpuidx.handover import extra_bytes
+from gpuidx.indexing.solutions import read_solutions
 from gpuidx.options import PEAKS_SENT, Options, notices
 from gpuidx.selection import Choice
 from gpuidx.sources.listing import check_list
@@ -81,6 +83,8 @@ def check_inputs(options: Options, geometry: Geometry, cell: UnitCell | None) ->
             raise GeometryError(geometry.file, None, problem)
     if options.peaks in PEAKS_SENT and options.data_format != "jungfraujoch" and not geometry.peak_list:
         raise GeometryError(geometry.file, None, f"--peaks={options.peaks} needs 'peak_list = NAME' here")
+    if options.mille:
+        Hierarchy(geometry, options.max_mille_level)
     if options.consensus_cell and cell is not None and cell.parameters is not None:
         raise OptionError(f"--consensus-cell finds a cell, but {options.pdb} (-p) gives one; leave out one")
 
@@ -115,10 +119,14 @@ def announce(options: Options, geometry: Geometry, cell: UnitCell | None, choice
     log.info("gpuidx %s", __version__)
     for warning in (*notices(options), *geometry.warnings, *(cell.warnings if cell else ())):
         log.warning("%s", warning)
-    if options.engine_names:
+    if options.fromfile_input_file is not None:
+        log.info("%s", read_solutions(options.fromfile_input_file).line())
+    elif options.engine_names:
         names = ", ".join(options.engine_names)
         log.info("--indexing=%s: gpuidx has one engine of its own, which is used instead", names)
-    if options.does_index and (cell is None or cell.parameters is None):
+    if options.mille and not (options.does_index and options.refine):
+        log.warning("--mille writes nothing: it needs crystals that are refined")
+    if options.makes_trials and (cell is None or cell.parameters is None):
         what = "no target cell" if cell is None else f"{options.pdb} has no cell parameters"
         log.info("%s: frames are indexed without one, until enough agree on a cell to propose it", what)
         if devices_for(options, choice):

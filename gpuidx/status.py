@@ -12,6 +12,17 @@ from typing import NamedTuple
 
 from gpuidx.flow.accounts import CRASHED, DROPPED, INDEXED, REJECTED, Accounts
 
+NO_PEAKS = "--threshold or --min-snr too high, --max-res too small, a mask that covers everything, no beam"
+NOT_INDEXED = (
+    "another cell than that of -p (if it was given), a wrong camera length, photon energy or beam centre, "
+    "or peaks that are not Bragg peaks"
+)
+ALL_REFUSED = (
+    "--tolerance too tight for the true cell, or too many peaks that belong to no lattice "
+    "(--no-check-peaks, --min-snr)"
+)
+"""Likely causes where a stage lets nothing through."""
+
 
 @dataclass
 class Tally:
@@ -155,7 +166,7 @@ class Status:
         if not stage or stage in self._advised:
             return []
         self._advised.add(stage)
-        return [f"note: {text}"]
+        return [f"note: {text}; 'gpuidx check' with the same options looks into one frame"]
 
 
 def profile_lines(stages: Mapping[str, float], accounts: Accounts) -> list[str]:
@@ -194,21 +205,15 @@ def _empty_stage(accounts: Accounts, tally: Tally, after: int, indexes: bool) ->
         why = next((f"mostly: {reason}" for reason in accounts.reasons(REJECTED)), "see above")
         return "decode", f"no frame could be decoded so far ({why}); compare the geometry with the messages"
     if processed >= after and tally.with_peaks == 0:
-        return "peaks", (
-            "no peaks in any frame so far; likely causes: --threshold or --min-snr too high, "
-            "--max-res too small, a mask that covers everything, no beam"
-        )
+        return "peaks", f"no peaks in any frame so far; likely causes: {NO_PEAKS}"
     if processed >= after and accounts.hits == 0:
         mean = tally.peaks / processed
         return "hits", f"no frame has --min-peaks peaks so far ({mean:.1f} peaks a frame); lower --min-peaks?"
     if indexes and accounts.hits >= after and tally.with_candidates == 0:
-        return "trials", (
-            "no hit has been indexed so far; likely causes: another cell than that of -p (if it was "
-            "given), a wrong camera length, photon energy or beam centre, or peaks that are not Bragg peaks"
-        )
+        return "trials", f"no hit has been indexed so far; likely causes: {NOT_INDEXED}"
     if indexes and tally.with_candidates >= after and tally.crystals == 0:
-        return "checks", (
-            "lattices are found, but all are refused by the checks; likely causes: --tolerance too tight "
-            "for the true cell, or too many peaks that belong to no lattice (--no-check-peaks, --min-snr)"
+        return (
+            "checks",
+            f"lattices are found, but all are refused by the checks; likely causes: {ALL_REFUSED}",
         )
     return "", ""

@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 
 from gpuidx.backends.cpu.unknown_cell import UnknownCellTrials
 from gpuidx.cell import UnitCell, real_axes
+from gpuidx.formats.byte_offset import unpack_byte_offset
+from gpuidx.formats.chunks import unpack
 from gpuidx.geometry import Geometry, parse_geometry
 from gpuidx.model import PIXEL_TYPES, Crystal, Message
 from gpuidx.options import OPTIONAL_PARTS, PARTS_VARIABLE, Options
 from gpuidx.pipeline import Pipeline
+from gpuidx.simulation.compress import compress
 from gpuidx.simulation.crystal import random_rotation
 from gpuidx.simulation.peaklists import EXPERIMENTS, PeakListSettings, simulate_peaks
 
@@ -112,8 +115,8 @@ def warm(parts: Collection[str]) -> int:
     counts[1, 1] = -1  # its ring is added up pixel by pixel
     n_indexed = 0
     for kind in PIXEL_TYPES:
-        result, _, _ = pipeline.process(_as_message(_message(counts.astype(kind))), place)
-        n_indexed += bool(result.crystals)
+        done = pipeline.process(_as_message(_message(counts.astype(kind))), place)
+        n_indexed += bool(done.result.crystals)
     # only now: after frames that are too wide for the way of photon counts that way rests for a while
     for kind in PIXEL_TYPES:
         wide = counts.astype(kind) + np.array(1000, kind)
@@ -135,12 +138,20 @@ def warm(parts: Collection[str]) -> int:
         profiles = Pipeline(_options("peakfinder8", integration="prof2d"), geometry, _CELL)
         for kind in PIXEL_TYPES:
             profiles.process(_as_message(_message(counts.astype(kind))), place)
+    warm_decoding()
     if "no cell" in parts:
         warm_trials_without_cell()
     supplied = Pipeline(_options("msgpack"), geometry, _CELL)
     for kind in PIXEL_TYPES:
         supplied.process(_as_message(_message(counts.astype(kind))), place)
     return n_indexed
+
+
+def warm_decoding() -> None:
+    """What decoders of compressed pixels have of their own."""
+    pixels = np.zeros((8, 8), np.uint16)
+    unpack(memoryview(compress(pixels, "bslz4")), "bslz4", pixels.dtype, pixels.shape)
+    unpack_byte_offset(memoryview(b"\0"), 1)
 
 
 def warm_trials_without_cell() -> None:

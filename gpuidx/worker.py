@@ -18,7 +18,7 @@ from gpuidx.flow.slots import Slots
 from gpuidx.geometry import Geometry
 from gpuidx.model import Frame, Result
 from gpuidx.options import Options
-from gpuidx.pipeline import Pipeline
+from gpuidx.pipeline import Done, Pipeline
 from gpuidx.proposal import cell_of_task
 from gpuidx.tasks import ONLY, SEVERAL, Messages, Task
 
@@ -74,7 +74,7 @@ def work(
         except Rejected as rejected:
             _reject(port, task.serial, rejected, pipeline.take_notes())
         else:
-            _answer(port, task.serial, done, pipeline.take_notes(), pipeline.cells(done[0]))
+            _answer(port, task.serial, done, pipeline.take_notes(), pipeline.cells(done.result))
 
 
 def work_with_device(
@@ -114,15 +114,13 @@ def work_with_device(
         except Rejected as rejected:
             _reject(port, serial, rejected, notes + pipeline.take_notes())
         else:
-            _answer(port, serial, done, notes + pipeline.take_notes(), pipeline.cells(done[0]))
+            _answer(port, serial, done, notes + pipeline.take_notes(), pipeline.cells(done.result))
 
 
-def _answer(
-    port: Port, serial: int, done: tuple[Result, int, int], notes: Notes, cells: list[tuple[float, ...]]
-) -> None:
-    result, n_byte, n_candidate = done
-    counts = (n_byte, len(result.peaks), n_candidate, len(result.crystals))
-    port.answer(serial, _state(result), "", "", *counts, notes, cells)
+def _answer(port: Port, serial: int, done: Done, notes: Notes, cells: list[tuple[float, ...]]) -> None:
+    result = done.result
+    counts = (done.n_byte, len(result.peaks), done.n_candidate, len(result.crystals))
+    port.answer(serial, _state(result), "", "", *counts, notes, cells, done.n_record)
 
 
 def _reject(port: Port, serial: int, rejected: Rejected, notes: Notes) -> None:

@@ -115,7 +115,7 @@ fit_cells(const Task* __restrict__ tasks, const int* __restrict__ n_task,
         if (begun) limit = __fmul_rn(limit, CELL_GROWTH);
         begun = true;
     }
-    float score = likelihood<N_SCORE_SIGMAS>(fit, list, n, lane);
+    float score = likelihood<N_SCORE_SIGMAS>(fit->V, fit->shift, list, n, 3, lane);
     if (!is_near(fit->V, start, lane)) score = NOTHING;
     if (lane < 9)
         own->V[lane] = fit->V[lane];
@@ -153,18 +153,31 @@ __device__ __forceinline__ Indices indices_of(float4 q, const Lattice* lattice)
 struct Judgement {
     float known[FEWEST_REFLECTIONS][3];               // different reflections
     int lowest[FEWEST_REFLECTIONS];                   // first peak of each
+    int n_reflection, away[3];                        // well-indexed peaks but the origin; those off 0 along each row
     unsigned long long farthest;                      // from the first: squared distance, complement of the place
     int warp_total[FINISH_THREADS / WARP];
 };
 
 // How many peaks are well indexed, and whether they are enough different reflections, not on one line.  Peaks that
-// are all equal, or all on a line, fit any lattice.  By the whole block; judged: cleared before.
+// are all equal, or all on a line, fit any lattice.  *n_axes: rows along which they have other indices than 0.
+// By the whole block; judged: cleared before.
 __device__ __forceinline__ int count_indexed(const float4* __restrict__ list, int n, const Lattice* lattice,
-                                             Judgement* judged, bool* enough)
+                                             Judgement* judged, bool* enough, int* n_axes)
 {
     int well = 0, n_indexed;
-    for (int i = threadIdx.x; i < n; i += FINISH_THREADS) well += indices_of(list[i], lattice).well;
-    prefix_sum(well, judged->warp_total, &n_indexed);
+    for (int i = threadIdx.x; i < n; i += FINISH_THREADS) {
+        const Indices own = indices_of(list[i], lattice);
+        well += own.well;
+        if (!own.reflection) continue;
+        atomicAdd(&judged->n_reflection, 1);          // at most MAX_PEAKS
+#pragma unroll
+        for (int k = 0; k < 3; k++)
+            if (rintf(own.h[k]) != 0.0f) atomicAdd(&judged->away[k], 1);
+    }
+    prefix_sum(well, judged->warp_total, &n_indexed);     // and a barrier
+    *n_axes = 0;
+#pragma unroll
+    for (int k = 0; k < 3; k++) *n_axes += judged->away[k] * AWAY_SHARE >= judged->n_reflection;
     *enough = false;
 #pragma unroll 1
     for (int number = 0; number < FEWEST_REFLECTIONS; number++) {
@@ -318,11 +331,24 @@ finish_attempt(const Task* __restrict__ tasks, const int* __restrict__ n_task,
         else if (tid == 11)
             lattice.score = score;
         if (tid < FEWEST_REFLECTIONS) judged.lowest[tid] = NO_PEAK;
-        if (tid == 0) judged.farthest = 0ull;
+        if (tid < 3) judged.away[tid] = 0;
+        if (tid == 0) {
+            judged.farthest = 0ull;
+            judged.n_reflection = 0;
+        }
         __syncthreads();
         bool enough;
-        const int n_indexed = count_indexed(list, n, &lattice, &judged, &enough);
-        if (enough) {
+        int n_axes;
+        const int n_indexed = count_indexed(list, n, &lattice, &judged, &enough, &n_axes);
+        if (enough && n_axes < 3) {                   // the same for the block
+            if (tid < WARP) {
+                score = likelihood<N_SCORE_SIGMAS>(lattice.V, lattice.shift, list, n, n_axes, tid);
+                if (tid == 0) lattice.score = score;
+            }
+            __syncthreads();
+            score = lattice.score;
+        }
+        if (enough && score >= ACCEPT) {
             if (tid < WARP) {
                 bool agreed = false;
                 if (best >= ACCEPT) agreed = agree(lattice.V[tid % 9], own->best.V[tid % 9], SAME_TRACE, tid);

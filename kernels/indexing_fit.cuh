@@ -18,9 +18,11 @@
 #define SUM_R 16             // where R begins among the sums
 #define SUM_COUNT 28         // where the number of vectors is
 #define LOG_FACTORS 8        // probabilities multiplied before a logarithm is taken; the product stays in range
-// Of the widest Gaussian of the score: 1 / 2 s^2, and half of its greatest density, 1 / 2 (2 pi)^1.5 s^3.
+// Of the widest Gaussian of the score: 1 / 2 s^2, and half of its greatest density, 1 / 2 (2 pi)^1.5 s^3; and what
+// an axis divides that by.
 #define SCORE_EXPONENT (0.5f / (SCORE_SIGMAS_0 * SCORE_SIGMAS_0))
 #define SCORE_DENSITY (0.5f / (15.7496099f * SCORE_SIGMAS_0 * SCORE_SIGMAS_0 * SCORE_SIGMAS_0))
+#define SCORE_WIDTH (2.50662827f * SCORE_SIGMAS_0)
 
 // A lattice, in whichever order of rows is said where it is used.
 struct Lattice {
@@ -280,10 +282,17 @@ __device__ __forceinline__ void cell_step(Fit* fit, const float* __restrict__ me
 // Log-likelihood ratio of "half of the peaks lie about lattice points" and "none does": sum of
 // ln(1/2 + 1/2 exp(-|d|^2 / 2 s^2) / ((2 pi)^1.5 s^3)), the largest over the first *n_width* widths s.
 // Each width is half of the one before, so its exponential is the fourth power.  The same in all lanes.
+// Of *n_axes* rows the indices count as evidence; for each of the others the density is 1, not that of a Gaussian.
 // Lane l takes peaks l, l + 32, ..., the sums of the lanes are added as a tree.
 template <int n_width>
-__device__ __forceinline__ float likelihood(const Fit* fit, const float4* __restrict__ peaks, int n, int lane)
+__device__ __forceinline__ float likelihood(const float* V, const float* shift, const float4* __restrict__ peaks, int n,
+                                            int n_axes, int lane)
 {
+    float highest = SCORE_DENSITY, growth = 8.0f;
+    for (int k = n_axes; k < 3; k++) {
+        highest = __fmul_rn(highest, SCORE_WIDTH);
+        growth = __fmul_rn(0.5f, growth);
+    }
     float sum[n_width], product[n_width];
 #pragma unroll
     for (int s = 0; s < n_width; s++) {
@@ -293,14 +302,14 @@ __device__ __forceinline__ float likelihood(const Fit* fit, const float4* __rest
     int factors = 0;
 #pragma unroll 1
     for (int i = lane; i < n; i += WARP) {
-        const Misfit m = misfit_of(peaks[i], fit->V, fit->shift);
-        float gauss = exp_of_minus(__fmul_rn(m.square, SCORE_EXPONENT)), density = SCORE_DENSITY;
+        const Misfit m = misfit_of(peaks[i], V, shift);
+        float gauss = exp_of_minus(__fmul_rn(m.square, SCORE_EXPONENT)), density = highest;
 #pragma unroll
         for (int s = 0; s < n_width; s++) {
             product[s] = __fmul_rn(product[s], __fmaf_rn(density, gauss, 0.5f));
             gauss = __fmul_rn(gauss, gauss);
             gauss = __fmul_rn(gauss, gauss);
-            density = __fmul_rn(density, 8.0f);
+            density = __fmul_rn(density, growth);
         }
         if (++factors == LOG_FACTORS || i + WARP >= n) {
 #pragma unroll

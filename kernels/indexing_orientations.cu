@@ -253,7 +253,7 @@ refine_orientations(const Task* __restrict__ tasks, const int* __restrict__ n_ta
                on_vectors ? NO_LIMIT : last ? everything : fminf(limit, everything),
                last ? ORIENTATION_LAST_TOLERANCE : ORIENTATION_TOLERANCE, lane);
         turn_step(fit, turn_weight, shift_weight, lane);
-        if (round == 1 || last) score = likelihood<N_COARSE_SIGMAS>(fit, list, n, lane);
+        if (round == 1 || last) score = likelihood<N_COARSE_SIGMAS>(fit->V, fit->shift, list, n, 3, lane);
         if (last) break;
         if (round == 1) {
             rigid = score;

@@ -140,7 +140,7 @@ def check_measured(backend: Backend, lists: list[NamedList]) -> None:
     lines: dict[str, list[tuple[float, int]]] = {}
     for one, outcome in zip(lists, outcomes, strict=True):
         for found in outcome.candidates[:1]:
-            n_indexed, _ = count_indexed(usable_peaks(one.q)[0], found.axes, found.shift)
+            n_indexed, _, _ = count_indexed(usable_peaks(one.q)[0], found.axes, found.shift)
             lines.setdefault(one.name.split("_")[1], []).append((found.score, n_indexed))
     n_good = sum(score > 800 for each in lines.values() for score, _ in each)
     print(f"\nMeasured lysozyme lists ({backend.title}): {n_good} of 30 with a score above 800: ", end="")

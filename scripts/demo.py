@@ -6,20 +6,31 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from gpuidx.cell import read_cell
-from gpuidx.geometry import read_geometry
+from gpuidx.geometry import Geometry, read_geometry
+from gpuidx.geometry.masks import Masks
 from gpuidx.lattice import primitive_axes, same_lattice
 from gpuidx.simulation.frames import Simulator
 from gpuidx.simulation.settings import FrameSettings
 from gpuidx.simulation.truth import FrameTruth, read_truth
 from gpuidx.stream.reader import read_stream
 from gpuidx.stream.records import StreamChunk
+from gpuidx.units import wavelength_of_energy
 
 SEED, HIT_FRACTION = 11, 0.6
 GPUIDX = [sys.executable, "-m", "gpuidx"]
+
+
+class Places(NamedTuple):
+    """Places on panels, as pictures want them."""
+
+    fs: np.ndarray
+    ss: np.ndarray
+    panel: np.ndarray
 
 
 def main() -> int:
@@ -96,35 +107,34 @@ def _compare(chunk: StreamChunk, truth: FrameTruth, centering: str) -> tuple[boo
 
 def _draw(folder: Path, chunk: StreamChunk) -> Path:
     """A picture of a frame with its peaks and predicted spots; the frame is simulated once more."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from gpuidx.commands.frame_picture import FrameView, draw
 
     geometry = read_geometry(str(folder / "demo.geom"))
     settings = FrameSettings(seed=SEED, hit_fraction=HIT_FRACTION)
     simulator = Simulator(geometry, read_cell(str(folder / "demo.cell")), settings)
-    image = simulator.numbered(int(chunk.headers["truth_id"])).image
-    figure, axes = pyplot.subplots(figsize=(12, 12))
-    axes.imshow(
-        image, cmap="gray_r", vmin=0, vmax=20, origin="lower", extent=(0, image.shape[1], 0, image.shape[0])
+    frame = simulator.numbered(int(chunk.headers["truth_id"]))
+    view = FrameView(
+        title=chunk.event,
+        geometry=geometry,
+        detector=frame.detector,
+        wavelength=wavelength_of_energy(frame.truth.photon_energy),
+        image=frame.image,
+        usable=~Masks(geometry).at(frame.detector, 1.0),
+        peaks=_places(chunk.peaks, geometry),
+        predicted=(_places(chunk.crystals[0].reflections, geometry),),
     )
-    spots = chunk.crystals[0].reflections
-    assert spots is not None
-    axes.plot(spots["fs"], spots["ss"], "o", mfc="none", mec="tab:blue", ms=7, mew=0.7, label="predicted")
-    axes.plot(
-        chunk.peaks["fs"], chunk.peaks["ss"], "s", mfc="none", mec="tab:red", ms=11, mew=0.9, label="peaks"
-    )
-    axes.set(
-        title=f"{chunk.event}: {len(chunk.peaks)} peaks, {len(spots)} reflections",
-        xlabel="fs, pixels",
-        ylabel="ss, pixels",
-    )
-    axes.legend(loc="upper right")
     path = folder / "last-indexed.png"
-    figure.savefig(path, dpi=110, bbox_inches="tight")
-    pyplot.close(figure)
+    draw(view, str(path))
     return path
+
+
+def _places(table: np.ndarray | None, geometry: Geometry) -> Places:
+    """Positions of a stream's table, within panels."""
+    assert table is not None
+    numbers = {panel.name: number for number, panel in enumerate(geometry.panels)}
+    panel = np.array([numbers[str(name)] for name in table["panel"]], np.int32)
+    least = np.array([(p.min_fs, p.min_ss) for p in geometry.panels])[panel]
+    return Places(table["fs"] - least[:, 0], table["ss"] - least[:, 1], panel)
 
 
 if __name__ == "__main__":

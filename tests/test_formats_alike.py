@@ -95,7 +95,7 @@ def chunk(parts, series=(), number=0) -> str:
         parts=views if len(views) > 1 else (), series=tuple(map(memoryview, series)),
     )  # fmt: skip
     place = memoryview(bytearray(1 << 20))
-    _, n_byte, _ = pipeline().process(message, place)
+    n_byte = pipeline().process(message, place).n_byte
     return bytes(place[:n_byte]).decode()
 
 

@@ -129,10 +129,20 @@ def test_death_and_standstill_are_seen(child, monkeypatch, tmp_path, number, sai
     assert case == 5
 
 
+def test_few_damaged_messages_of_every_kind_find_nothing(child):
+    for name, make in child.SUBJECTS.items():
+        subject, count = make(), Counter[str]()
+        for case in range(100):
+            wrong = child.attempt(subject, 1, case, count, NoWatch())
+            assert wrong is None, f"{name} case {case}"
+        assert len(count) > 1, name
+
+
 def test_short_run_finds_nothing():
     done = subprocess.run(
-        [sys.executable, str(SCRIPTS / "fuzz_formats.py"), "--cases", "400"],
+        [sys.executable, str(SCRIPTS / "fuzz_formats.py"), "--cases", "200", "cbf", "receiving"],
         capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "cbf: seed 1, 400 cases" in done.stdout
+    assert "cbf: seed 1, 200 cases" in done.stdout
+    assert "receiving: seed 1, 200 cases" in done.stdout

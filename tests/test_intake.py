@@ -42,16 +42,18 @@ class Source:
 
 
 class Driver:
-    def __init__(self, options, script, count=8, reserve=2, drops=False):
+    def __init__(self, options, script, count=8, reserve=2, drops=False, max_frames=None):
         self.slots, self.record, self.tasks = Slots(count, SIZE), Record(options), deque()
         self.source = Source(script, drops)
-        self.intake = Intake(self.source, self.slots, self.record, self.tasks.append, SIZE, reserve)
+        self.intake = Intake(
+            self.source, self.slots, self.record, self.tasks.append, SIZE, reserve, max_frames=max_frames
+        )
         self.messages = Messages(self.slots)
         self.seen = []
 
     def turn(self):
         self.intake.expand()
-        self.intake.receive(100)
+        self.intake.receive()
 
     def work(self, counts=None):
         """Do one task as a worker would; *counts*: frames by the first byte of the message."""
@@ -197,3 +199,15 @@ def test_text_of_a_frame_never_overwrites_a_message_that_others_need(drive):
     d = drive(frames(data))
     d.finish(counts={data[:1]: 4})
     assert [seen[0] for seen in d.seen] == [data] * 4
+
+
+@pytest.mark.parametrize("count", [4, 8])
+@pytest.mark.parametrize("limit", [1, 2, 5, 6, 100])
+def test_no_more_frames_are_begun_than_the_limit_says(drive, count, limit):
+    """Messages of one and of three frames: nine frames in all."""
+    d = drive(frames(b"A" * 20, b"B" * 20, b"C" * 20, b"D" * 20, b"E" * 20), count=count, max_frames=limit)
+    d.finish(counts={b"B": 3, b"D": 3})
+    assert len(d.seen) == min(limit, 9)
+    assert d.record.accounts.received == d.record.accounts.processed == min(limit, 9)
+    assert d.intake.n_waiting == 0
+    assert d.slots.n_free == d.slots.count

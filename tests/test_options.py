@@ -293,3 +293,20 @@ def test_anything_else_is_no_list_of_gpu_devices(text: str) -> None:
 )
 def test_gpu_options_refuse_what_no_device_can_do(word: str, text: str) -> None:
     assert text in message([*BASE, word])
+
+
+def test_indexing_from_a_file_needs_the_file_and_nothing_else() -> None:
+    assert "needs the file with the crystals" in message([*BASE, "--indexing=file"])
+    file = "--fromfile-input-file=a.sol"
+    assert "cannot be combined" in message([*BASE, "--indexing=file,xgandalf", file])
+    assert "needs --indexing=file" in message([*BASE, file])
+    given = options(f"--indexing=file {file}")
+    assert given.does_index
+    assert not given.makes_trials
+    assert given.optional_parts(has_cell=False) == []
+    assert options("--indexing=xgandalf").makes_trials
+
+
+def test_levels_of_groups_are_counted_from_0() -> None:
+    assert options("--mille --max-mille-level=0").max_mille_level == 0
+    assert "must be at least 0" in message([*BASE, "--max-mille-level=-1"])

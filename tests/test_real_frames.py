@@ -63,8 +63,8 @@ OTHERS = [pytest.param(case, n, id=f"{case.name}-{n}") for case in NOT_INDEXED f
 
 
 @cache
-def processed(folder: Path, case: Case, number: int) -> tuple[Geometry, Result]:
-    """One frame on its whole way, with the options that the reference used."""
+def processed(folder: Path, case: Case, number: int, *more: str) -> tuple[Geometry, Result]:
+    """One frame on its whole way, with the options that the reference used, and *more*."""
     images = folder / "images"
     words = [
         "-g",
@@ -76,15 +76,14 @@ def processed(folder: Path, case: Case, number: int) -> tuple[Geometry, Result]:
         "-o",
         "out",
     ]
-    words += ["--peaks=peakfinder8", "--int-radius=3,4,5", *PEAK_OPTIONS[case.name].split()]
+    words += ["--peaks=peakfinder8", "--int-radius=3,4,5", *PEAK_OPTIONS[case.name].split(), *more]
     options = parse(Options, words, "test", "")
     geometry = read_geometry(options.geometry)
     pipeline = Pipeline(options, geometry, read_cell(str(options.pdb)))
     message = Message(
         serial=1, filename=f"{images / case.files}.h5", event=f"//{number}", data=memoryview(b"")
     )
-    result, _, _ = pipeline.process(message, memoryview(bytearray(4 << 20)))
-    return geometry, result
+    return geometry, pipeline.process(message, memoryview(bytearray(4 << 20))).result
 
 
 @pytest.mark.parametrize(("case", "number"), FRAMES)
@@ -143,6 +142,30 @@ def test_intensities_correlate_with_crystfels(data_folder: Path, case: Case, num
         assert n_common > 0.7 * len(theirs.intensity)
         values.append(value)
     assert max(values) >= 0.99
+
+
+@pytest.mark.parametrize(("case", "number"), FRAMES)
+def test_given_orientation_gives_crystfels_reflections(
+    data_folder: Path, tmp_path: Path, case: Case, number: int
+) -> None:
+    theirs = load(data_folder, f"{case.name}.A_{case.engines[0]}")["frames"][number]["crystals"][0]
+    axes = " ".join(f"{x:.7f}" for name in ("astar", "bstar", "cstar") for x in theirs[name])
+    cell = read_cell(data_folder / "images" / f"{case.cell}.cell")
+    symbol = cell.lattice_type[0] + cell.centering + cell.unique_axis.strip("*")
+    name = data_folder / "images" / f"{case.files}.h5"
+    (tmp_path / "given").write_text(f"{name} //{number} {axes} 0 0 {symbol}\n")
+    given = ("--indexing=file", f"--fromfile-input-file={tmp_path}/given", "--no-refine")
+    _, result = processed(data_folder, case, number, *given)
+    crystal, reference = result.crystals[0], crystal_of({"crystals": [theirs]})
+    assert reference is not None
+    assert crystal.reflections is not None
+    np.testing.assert_allclose(crystal.recip, reference.recip, rtol=0, atol=1e-9)
+    ours = dict(zip(map(tuple, crystal.reflections.hkl.tolist()), crystal.reflections.intensity, strict=True))
+    assert len(ours) == pytest.approx(theirs["num_reflections"], rel=0.01)
+    common = ours.keys() & reference.intensity.keys()
+    assert len(common) >= 0.98 * len(reference.intensity)
+    same = [abs(ours[hkl] - reference.intensity[hkl]) < 0.006 for hkl in common]
+    assert np.mean(same) > 0.98
 
 
 @pytest.mark.parametrize(("case", "number"), OTHERS)

@@ -129,6 +129,11 @@ OFF_LINE = 0.5
 """Different reflections that there must be among the well-indexed peaks, and how far one of them must lie
 from the line through two others, in units of the indices: equal or collinear peaks fit any lattice."""
 
+AWAY_SHARE = 10
+"""An axis counts for the score if at least one in so many reflections has another index than 0 along it.  On
+a flat Ewald sphere (electrons, or low resolution) an axis along the beam gives every peak the index 0,
+whatever the peaks: that is evidence of nothing."""
+
 PSEUDO_TOLERANCE = 0.02
 """Tolerance of the lattice rotations that shorten the search."""
 

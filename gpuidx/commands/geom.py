@@ -2,7 +2,6 @@
 """``gpuidx geom check``: what is understood of a geometry file, what is odd in it, and a picture."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from gpuidx.cell import UnitCell, read_cell
 from gpuidx.commands.geom_report import View, figures, table
+from gpuidx.commands.picture_errors import drawing
 from gpuidx.errors import GeometryError, OptionError
 from gpuidx.geometry import (
     Detector,
@@ -152,13 +152,7 @@ def _verdict(n_warning: int, n_error: int) -> str:
 
 
 def _picture(view: View, file: str) -> None:
-    try:
+    with drawing(file):
         from gpuidx.commands.geom_picture import draw
-    except ImportError:
-        print("no picture: matplotlib is not installed; pip install 'gpuidx[pictures]'", file=sys.stderr)
-        return
-    try:
+
         draw(view, file)
-    except OSError as error:
-        raise GeometryError(file, None, f"cannot be written: {error.strerror or error}") from error
-    print(f"picture: {file}")

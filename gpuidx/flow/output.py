@@ -5,10 +5,14 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from gpuidx.errors import StreamError
+
+BEGIN = 1024
+"""Bytes of an existing file by which it is recognised."""
 
 _NO_FILE = {errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.ESPIPE}
 
@@ -19,14 +23,17 @@ class Output:
     Parameters
     ----------
     path
-        Name as the user gave it; an existing file is overwritten if it begins with the first line of
-        *head*, the last word (a version) apart.  Any other file, such as the geometry, was named by mistake.
+        Name as the user gave it; an existing file is overwritten if it is empty or an output of this kind.
+        Any other file, such as the geometry, was named by mistake.
     head
         Written first.
     overwrite
         Whether a file of an earlier run may be overwritten at all.
     keep
         Bytes of an earlier run that stay in front; with these no head is written.
+    is_ours
+        Whether a file with this beginning (`BEGIN` bytes) is an output of this kind; if it is None, the file
+        must begin with the first line of *head*, the last word (a version) apart.
 
     Attributes
     ----------
@@ -41,7 +48,14 @@ class Output:
         If the file cannot be made or written, or another process is writing it.
     """
 
-    def __init__(self, path: str, head: bytes = b"", overwrite: bool = True, keep: int = 0) -> None:
+    def __init__(
+        self,
+        path: str,
+        head: bytes = b"",
+        overwrite: bool = True,
+        keep: int = 0,
+        is_ours: Callable[[bytes], bool] | None = None,
+    ) -> None:
         self.path = path
         self.size = self.n_chunk = 0
         try:
@@ -50,7 +64,8 @@ class Output:
             raise StreamError(f"{path}: cannot be created: {_reason(error)}") from error
         try:
             self._claim()
-            self._recognise(head, overwrite)
+            first = head.split(b"\n", 1)[0].rsplit(b" ", 1)[0]
+            self._recognise(is_ours or (lambda begin: begin.startswith(first)), overwrite)
             with suppress(OSError):  # a pipe or a device has no length
                 os.ftruncate(self._fd, keep)
             if keep:
@@ -72,22 +87,19 @@ class Output:
         except OSError:
             return
 
-    def _recognise(self, head: bytes, overwrite: bool) -> None:
+    def _recognise(self, is_ours: Callable[[bytes], bool], overwrite: bool) -> None:
         """See to it that what is overwritten was an output as well."""
-        begin = head.split(b"\n", 1)[0].rsplit(b" ", 1)[0]
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode) or not status.st_size:
             return
         if not overwrite:
             raise StreamError(f"{self.path}: this file exists already; remove it, or give another name")
-        if not begin:
-            return
         try:
             with Path(self.path).open("rb") as file:
-                found = file.read(len(begin))
+                found = file.read(BEGIN)
         except OSError:  # it may be written, but not read
             return
-        if found != begin:
+        if not is_ours(found):
             raise StreamError(
                 f"{self.path}: this file exists and is not an output of an earlier run; remove it, "
                 "or give another name"

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Messages to frames; `Decoder` recognises the format and hands the message to the one who knows it."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from gpuidx.errors import Rejected
 from gpuidx.formats import cbf, dectris_v1, dectris_v2, hdf5_messages, jungfraujoch, lclstreamer, seedee
-from gpuidx.formats.frame import Buffers
 from gpuidx.formats.hdf5 import Hdf5Files
 from gpuidx.formats.lookup import HeaderLookup, ReadValue
 from gpuidx.formats.messages import MsgPackDecoder
 from gpuidx.formats.named_values import header_value
 from gpuidx.formats.seedee import read_map
+from gpuidx.formats.setting import Setting
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.geometry.streaming import streaming_problems
@@ -28,7 +27,7 @@ class Format(NamedTuple):
 
     text: str
     begins: Callable[[Sequence[memoryview]], bool]
-    decoder: Callable[..., Any]
+    decoder: Callable[[Setting], Any]
 
 
 FORMATS = {
@@ -95,21 +94,28 @@ class Decoder:
         Of the run.
     masks
         Tells pixels that are bad in single frames; None: all pixels are taken as they are.
+    header_lookup
+        Reads the header values.
 
     Attributes
     ----------
+    headers
+        Of the class *header_lookup*.
     notes
         Counts what was ignored without harm: further maps, duplicate keys, dropped peaks, copied headers
         that were missing; and, with `RECOGNISED` in front, formats that were not told.
     """
 
-    def __init__(self, geometry: Geometry, options: Options, masks: Masks | None) -> None:
-        self.notes: Counter[str] = Counter()
-        self._buffers = Buffers(geometry.arrays)
-        headers = HeaderLookup(geometry, options.copy_header, self.notes, options)
-        self._headers = headers
-        self._made_from = (geometry, options, headers, masks, self._buffers, self.notes)
-        self._files = Hdf5Files(geometry, options, headers, masks, self._buffers, self.notes)
+    def __init__(
+        self,
+        geometry: Geometry,
+        options: Options,
+        masks: Masks | None,
+        header_lookup: type[HeaderLookup] = HeaderLookup,
+    ) -> None:
+        self._setting = Setting.of(geometry, options, masks, header_lookup)
+        self.notes, self.headers = self._setting.notes, self._setting.headers
+        self._files = Hdf5Files(self._setting)
         self._format = options.data_format
         self._decoders: dict[str, Any] = {}
         self._recognised = ""
@@ -124,11 +130,11 @@ class Decoder:
             If the geometry asks for something that messages of this format do not have.
         """
         if name not in self._decoders:
-            geometry, options, *_ = self._made_from
+            options = self._setting.options
             wanted = {"read_masks": options.mask_data, "read_images": options.image_data}
-            for problem in streaming_problems(geometry, **wanted, data_format=name):
+            for problem in streaming_problems(self._setting.geometry, **wanted, data_format=name):
                 raise Rejected("geometry does not suit the format", f"{FORMATS[name].text}: {problem}")
-            self._decoders[name] = FORMATS[name].decoder(*self._made_from)
+            self._decoders[name] = FORMATS[name].decoder(self._setting)
         return self._decoders[name]
 
     def _format_of(self, message: Message) -> str:
@@ -163,12 +169,13 @@ class Decoder:
         Rejected
             If the frame cannot be used; says the key, what was found and what is expected.
         """
-        self._buffers.room = room
-        self._buffers.types = PIXEL_TYPES if room is None else (*PIXEL_TYPES, *BYTE_TYPES)
+        buffers = self._setting.buffers
+        buffers.room = room
+        buffers.types = PIXEL_TYPES if room is None else (*PIXEL_TYPES, *BYTE_TYPES)
         if not message.data and not message.parts:
             return self._decode_file(message)
         message = without_padding(message)
-        self._headers.beside = beside(message)
+        self.headers.beside = beside(message)
         name = self._format_of(message)
         if name == "seedee" and message.values:
             message = replace(message, parts=(message.values, message.data))

@@ -8,7 +8,6 @@ of a mini-CBF header give values by their first word; a geometry says the unit: 
 
 import os
 import zlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +20,11 @@ from gpuidx.errors import Rejected
 from gpuidx.formats.byte_offset import LONGEST, unpack_byte_offset
 from gpuidx.formats.cbf_header import binary_fields, header_values
 from gpuidx.formats.chunks import MOST_BYTES, unpack
-from gpuidx.formats.frame import DTYPE_OF, Buffers
-from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.frame import DTYPE_OF
 from gpuidx.formats.named_values import header_value
 from gpuidx.formats.one_image import OneImage
-from gpuidx.geometry import Geometry
-from gpuidx.geometry.masks import Masks
+from gpuidx.formats.setting import Setting
 from gpuidx.model import Frame, HeaderValue, Message
-from gpuidx.options import Options
 
 MAGIC = b"###CBF"
 GZIP = b"\x1f\x8b"
@@ -116,18 +112,10 @@ def check_complete(filename: str) -> None:
 
 
 class CbfDecoder:
-    """Decodes the messages of one run; parameters as `gpuidx.formats.messages.MsgPackDecoder`."""
+    """Decodes the messages of one run; made from the run's setting."""
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        options: Options,
-        headers: HeaderLookup,
-        masks: Masks | None,
-        buffers: Buffers,
-        notes: Counter[str],
-    ) -> None:
-        self._frames = OneImage(geometry, options, headers, masks, buffers)
+    def __init__(self, setting: Setting) -> None:
+        self._frames = OneImage(setting)
 
     def decode(self, message: Message) -> Frame:
         """The frame of a message.

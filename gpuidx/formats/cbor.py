@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gpuidx.errors import Rejected
+from gpuidx.formats.lookup import what_there_is
 
 DEEPEST = 64
 """Items within items."""
@@ -282,6 +283,6 @@ class Entries(Mapping[str, Any]):
     def get_item(self, key: str) -> memoryview:
         """An entry, undecoded; a missing one is a reason to reject the frame."""
         if key not in self.items_of:
-            keys = ", ".join(map(shown, list(self.items_of)[:12]))
-            raise Rejected("missing key", f"'{key}' is not in the message, which has {keys or 'nothing'}")
+            there = what_there_is(key, self.items_of)
+            raise Rejected("missing key", f"'{key}' is not in the message, which has {there}")
         return self.items_of[key]

@@ -18,6 +18,7 @@ from dectris.compression import decompress
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
+from gpuidx.formats.loops import as_bytes, end_of_blocks
 
 COMPRESSIONS = ("none", "bslz4", "bszstd", "lz4", "gzip", "gzip+shuffle")
 """none; bitshuffle with LZ4 or Zstandard (HDF5 filter 32008); LZ4 (32004); deflate (1), shuffled (2)."""
@@ -153,15 +154,11 @@ def _check_bitshuffle(data: memoryview, compression: str, size: int, block: int,
         )
     tail = size % (8 * itemsize)
     whole, last = divmod(size - tail, block)
-    offset, end = _HEAD.size, len(data)
-    unpack_length, least = _LENGTH.unpack_from, block // LZ4_RATIO if compression == "bslz4" else 1
-    for _ in range(whole):
-        if offset + 4 > end:
-            raise Rejected(_REASON, f"{compression}: truncated; it has {end} bytes")
-        (length,) = unpack_length(data, offset)
-        offset += 4 + length
-        if length < least or length == 0:
-            raise Rejected(_REASON, f"{compression}: a block of {block} bytes cannot be {length} bytes long")
+    least = max(1, block // LZ4_RATIO) if compression == "bslz4" else 1
+    n_block, offset = end_of_blocks(as_bytes(data), _HEAD.size, whole, least)
+    if n_block < whole:
+        length = _length(data, offset)
+        raise Rejected(_REASON, f"{compression}: a block of {block} bytes cannot be {length} bytes long")
     if last:
         offset += _LENGTH.size + _length(data, offset)
     _check_end(data, offset + tail, compression)

@@ -8,7 +8,6 @@ names in these, then by those of the series' header: ``photon_energy`` (eV), ``d
 
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,16 +16,14 @@ from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.blobs import BARE_LZ4, unpacked
-from gpuidx.formats.frame import DTYPE_OF, Buffers
-from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.frame import DTYPE_OF
 from gpuidx.formats.named_values import header_value
 from gpuidx.formats.no_data import NoData, unused_value
 from gpuidx.formats.one_image import OneImage
+from gpuidx.formats.setting import Setting
 from gpuidx.formats.starts import Start, Starts, masked_pixels, saturation
-from gpuidx.geometry import DataArray, Geometry
-from gpuidx.geometry.masks import Masks
+from gpuidx.geometry import DataArray
 from gpuidx.model import Frame, Message
-from gpuidx.options import Options
 
 LONGEST_JSON = 1 << 20
 """Bytes; detector configurations have a few thousand."""
@@ -48,21 +45,14 @@ def begins(parts: Sequence[memoryview]) -> bool:
 
 
 class DectrisV1Decoder:
-    """Decodes the messages of one run; parameters as `gpuidx.formats.messages.MsgPackDecoder`."""
+    """Decodes the messages of one run; made from the run's setting."""
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        options: Options,
-        headers: HeaderLookup,
-        masks: Masks | None,
-        buffers: Buffers,
-        notes: Counter[str],
-    ) -> None:
-        self.geometry, self.with_masks = geometry, options.mask_data and masks is not None
-        self._frames = OneImage(geometry, options, headers, masks, buffers)
-        self._no_data = NoData(masks, buffers, notes)
-        self._starts = Starts(self._read_start, notes)
+    def __init__(self, setting: Setting) -> None:
+        self.geometry = setting.geometry
+        self.with_masks = setting.options.mask_data and setting.masks is not None
+        self._frames = OneImage(setting)
+        self._no_data = NoData(setting)
+        self._starts = Starts(self._read_start, setting.notes)
 
     def decode(self, message: Message) -> Frame:
         """The frame of a message.

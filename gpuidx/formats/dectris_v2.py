@@ -7,7 +7,6 @@ As in DECTRIS' public description (stream_v2 and tag 56500).  An image has an ar
 """
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,16 +17,15 @@ from gpuidx.errors import Rejected
 from gpuidx.formats import cbor
 from gpuidx.formats.cbor import Entries, shown
 from gpuidx.formats.cbor_arrays import Array, array_of
-from gpuidx.formats.frame import Buffers, slab
-from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.frame import slab
 from gpuidx.formats.named_values import header_value
 from gpuidx.formats.no_data import NoData, unused_value
 from gpuidx.formats.planes import plane, plane_shape
+from gpuidx.formats.setting import Setting
 from gpuidx.formats.starts import Start, Starts, masked_pixels, saturation
-from gpuidx.geometry import DataArray, Geometry
-from gpuidx.geometry.masks import Masks
+from gpuidx.geometry import DataArray
 from gpuidx.model import Frame, Message, PeakList
-from gpuidx.options import PEAKS_SENT, Options
+from gpuidx.options import PEAKS_SENT
 
 _TYPE = re.compile(rb"dtype[\x60-\x77](start|image|end)")
 _MAP = re.compile(rb"(?:\xd9\xd9\xf7)?[\xa1-\xbb\xbf]")
@@ -40,22 +38,16 @@ def begins(parts: Sequence[memoryview]) -> bool:
 
 
 class DectrisV2Decoder:
-    """Decodes the messages of one run; parameters as `gpuidx.formats.messages.MsgPackDecoder`."""
+    """Decodes the messages of one run; made from the run's setting."""
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        options: Options,
-        headers: HeaderLookup,
-        masks: Masks | None,
-        buffers: Buffers,
-        notes: Counter[str],
-    ) -> None:
-        self.geometry, self.headers, self.buffers, self.notes = geometry, headers, buffers, notes
-        self.with_image, self.with_masks = options.image_data, options.mask_data and masks is not None
+    def __init__(self, setting: Setting) -> None:
+        options = setting.options
+        self.geometry, self.headers = setting.geometry, setting.headers
+        self.buffers, self.notes = setting.buffers, setting.notes
+        self.with_image, self.with_masks = options.image_data, options.mask_data and setting.masks is not None
         self.wants_peaks, self.half_pixel_shift = options.peaks in PEAKS_SENT, options.half_pixel_shift
-        self._no_data = NoData(masks, buffers, notes)
-        self._starts = Starts(self._read_start, notes)
+        self._no_data = NoData(setting)
+        self._starts = Starts(self._read_start, setting.notes)
 
     def decode(self, message: Message) -> Frame:
         """The frame of a message.

@@ -5,22 +5,19 @@ A file that comes in a message is another matter: `hdf5_messages`.  What is in a
 """
 
 import os
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from contextlib import suppress
 from typing import Any
 
 import h5py
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.frame import Buffers
+from gpuidx.formats.hdf5_datasets import finder
 from gpuidx.formats.hdf5_frame import FrameReader
 from gpuidx.formats.hdf5_opened import Opened, one_line, parse_event, wants
 from gpuidx.formats.hdf5_places import InFile
-from gpuidx.formats.lookup import HeaderLookup
-from gpuidx.geometry import Geometry
-from gpuidx.geometry.masks import Masks
+from gpuidx.formats.setting import Setting
 from gpuidx.model import Frame, Message
-from gpuidx.options import Options
 
 OPEN_FILES = 2
 """Files that a worker keeps open: opening one costs as much as reading a small frame."""
@@ -47,29 +44,13 @@ class Hdf5Files:
 
     Parameters
     ----------
-    geometry, options
+    setting
         Of the run.
-    headers
-        Looks up header values.
-    masks
-        Tells pixels that are bad in single frames.
-    buffers
-        Slabs to read into.
-    notes
-        Counts dropped peaks.
     """
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        options: Options,
-        headers: HeaderLookup,
-        masks: Masks | None,
-        buffers: Buffers,
-        notes: Counter[str],
-    ) -> None:
-        self.geometry = geometry
-        self._reader = FrameReader(geometry, options, headers, masks, buffers, notes)
+    def __init__(self, setting: Setting) -> None:
+        self.geometry = setting.geometry
+        self._reader = FrameReader(setting)
         self._open: OrderedDict[str, Any] = OrderedDict()
 
     def decode(self, message: Message) -> Frame:
@@ -90,9 +71,10 @@ class Hdf5Files:
                     f"the event has {len(index)} indices for '{array.data}'; {wants(array.dims)}",
                 )
         filename = message.filename
+        file = self._file(filename)
         opened = Opened(
             name=filename,
-            find=self._file(filename).get,
+            find=finder(file),
             place=InFile(),
             parts=parts,
             index=index,

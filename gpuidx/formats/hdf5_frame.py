@@ -4,7 +4,6 @@
 Where the file comes from is the business of `hdf5` and `hdf5_messages`.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.frame import PIXEL_OF, Buffers, check_shape, slab, without_bad
+from gpuidx.formats.frame import PIXEL_OF, check_shape, slab, without_bad
 from gpuidx.formats.hdf5_masks import FrameMasks, FrameSaturation
 from gpuidx.formats.hdf5_opened import Opened, fill_path, wants
 from gpuidx.formats.hdf5_peaks import METHODS, Hdf5Peaks
 from gpuidx.formats.hdf5_stored import Chosen, Located, Stored
-from gpuidx.formats.lookup import FrameValues, HeaderLookup, check_value
-from gpuidx.geometry import DataArray, Geometry
-from gpuidx.geometry.masks import Masks
+from gpuidx.formats.lookup import FrameValues, check_value
+from gpuidx.formats.setting import Setting
+from gpuidx.geometry import DataArray
 from gpuidx.model import Frame, HeaderValue, Message, PeakList
-from gpuidx.options import Options
 
 LONGEST_VALUE = 1 << 16
 """Bytes of one header value."""
@@ -59,16 +57,8 @@ class FrameReader:
 
     Parameters
     ----------
-    geometry, options
+    setting
         Of the run.
-    headers
-        Looks up header values.
-    masks
-        Tells pixels that are bad in single frames.
-    buffers
-        Slabs to read into.
-    notes
-        Counts dropped peaks.
 
     Attributes
     ----------
@@ -76,21 +66,14 @@ class FrameReader:
         Reads peak lists; None if none are wanted.
     """
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        options: Options,
-        headers: HeaderLookup,
-        masks: Masks | None,
-        buffers: Buffers,
-        notes: Counter[str],
-    ) -> None:
-        self.geometry, self.headers, self.masks = geometry, headers, masks
-        self.buffers, self.with_image = buffers, options.image_data
+    def __init__(self, setting: Setting) -> None:
+        geometry, masks = setting.geometry, setting.masks
+        self.geometry, self.headers, self.masks = geometry, setting.headers, masks
+        self.buffers, self.with_image = setting.buffers, setting.options.image_data
         self.stored = Stored()
         self.peaks: Hdf5Peaks | None = None
-        if options.peaks in METHODS:
-            self.peaks = Hdf5Peaks(geometry, options, notes, self.stored)
+        if setting.options.peaks in METHODS:
+            self.peaks = Hdf5Peaks(setting, self.stored)
         self._frame_masks = self._saturation = None
         if masks is not None and masks.has_masks_in_frames:
             self._frame_masks = FrameMasks(masks, self.stored, geometry)

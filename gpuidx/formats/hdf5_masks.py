@@ -2,12 +2,13 @@
 """Masks and saturation maps in the files of frames; those in files of their own: `geometry.masks`."""
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
+from gpuidx.formats.hdf5_datasets import DataSet
 from gpuidx.formats.hdf5_opened import Opened
 from gpuidx.formats.hdf5_stored import Chosen, Stored
 from gpuidx.geometry import Geometry, Panel
@@ -17,10 +18,23 @@ ReadPart = Callable[[str, Panel], NDArray[Any]]
 """Gives a panel's part (ss, fs) of the data set at a path."""
 
 
-class _OfFile:
-    """Makes an array from data sets beside the frames, and keeps it while frames of the same file follow.
+MOST_COMPARED = 2
+"""Times the size of a plane; one whose bytes lie among more, as those of all frames, is read anew."""
 
-    Only if the data sets are for all frames of the file.
+
+class _Seen(NamedTuple):
+    """What was read of a data set in a message: for which panel, what it was like, the bytes as stored."""
+
+    path: str
+    panel: Panel
+    form: tuple[Any, ...]
+    raw: bytes
+
+
+class _OfFile:
+    """Makes an array from data sets beside the frames, and keeps it while the frames have the same.
+
+    Those of a file have if the data sets are for all its frames; those of messages if their bytes are equal.
 
     Parameters
     ----------
@@ -43,6 +57,7 @@ class _OfFile:
             "fs": max(panel.max_fs for panel in geometry.panels) + 1,
         }
         self._key: Hashable = None
+        self._seen: list[_Seen] = []
         self._kept: NDArray[Any] | None = None
 
     def array(self, opened: Opened) -> NDArray[Any]:
@@ -54,19 +69,27 @@ class _OfFile:
             If a data set is missing or does not suit the panels.
         """
         key = opened.masks_key
-        if key is not None and key == self._key and self._kept is not None:
+        if self._kept is not None and (self._is_same(opened) if key is None else key == self._key):
             return self._kept
+        self._kept = None
         planes: dict[Any, NDArray[Any]] = {}
+        seen: list[_Seen] = []
         varies, reason = False, f"bad {self._word}"
 
         def read(path: str, panel: Panel) -> NDArray[Any]:
             nonlocal varies
             data, dims = opened.dataset(path), opened.dims(panel.dims)
             chosen = _plane(data, panel, dims, opened.index, self._ends, reason)
-            varies = varies or ("%" in dims and data.ndim == len(dims))
             known = (data.name, str(chosen))
             if known not in planes:
                 planes[known] = self._stored.read(data, chosen)
+                raw = self._stored.raw(data, chosen) if key is None else b""
+                if raw is None or len(raw) > MOST_COMPARED * planes[known].nbytes:
+                    varies = True
+                else:
+                    seen.append(_Seen(path, panel, _form(data, chosen), bytes(raw)))
+                if key is not None and "%" in dims and data.ndim == len(dims):
+                    varies = True
             plane = planes[known]
             if panel.max_ss >= plane.shape[0] or panel.max_fs >= plane.shape[1]:
                 raise Rejected(reason, f"'{data.name}' has shape {data.shape}; panel {panel.name} is larger")
@@ -76,8 +99,30 @@ class _OfFile:
             array = self._make(read)
         except ValueError as error:
             raise Rejected(reason, f"{opened.name}: a {self._word} {error}") from error
-        self._key, self._kept = (None, None) if varies or key is None else (key, array)
+        if not varies:
+            self._key, self._seen, self._kept = key, seen, array
         return array
+
+    def _is_same(self, opened: Opened) -> bool:
+        """Whether a message has the same data sets as the last one."""
+        for path, panel, form, kept in self._seen:
+            data = opened.dataset(path)
+            chosen = _plane(
+                data, panel, opened.dims(panel.dims), opened.index, self._ends, f"bad {self._word}"
+            )
+            raw = self._stored.raw(data, chosen) if _form(data, chosen) == form else None
+            if raw is None or len(raw) != len(kept) or not np.array_equal(_bytes(raw), _bytes(kept)):
+                return False
+        return bool(self._seen)
+
+
+def _form(data: DataSet, chosen: Chosen) -> tuple[Any, ...]:
+    """What tells how bytes are to be read."""
+    return data.dtype, data.shape, str(chosen), data.filters if data.chunk is not None else ()
+
+
+def _bytes(raw: memoryview | bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(raw, np.uint8)
 
 
 class FrameMasks:
@@ -128,7 +173,7 @@ class FrameSaturation:
 
 
 def _plane(
-    data: Any,
+    data: DataSet,
     panel: Panel,
     dims: tuple[str | int, ...],
     index: tuple[int, ...],

@@ -6,49 +6,27 @@ refused, sizes are checked before anything is read, and pixels are decompressed 
 """
 
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import replace
-from io import SEEK_CUR, SEEK_END, RawIOBase
-from typing import Any
+from typing import TypeVar
 
-import h5py
 import numpy as np
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.frame import Buffers
-from gpuidx.formats.hdf5_frame import FrameReader
-from gpuidx.formats.hdf5_opened import Opened, one_line, wants
-from gpuidx.formats.hdf5_places import InMessage
-from gpuidx.formats.lookup import HeaderLookup
-from gpuidx.geometry import Geometry
-from gpuidx.geometry.masks import Masks
+from gpuidx.formats.hdf5_datasets import NotKnownError
+from gpuidx.formats.hdf5_frame import Found, FrameReader
+from gpuidx.formats.hdf5_known import Known
+from gpuidx.formats.hdf5_memory import begins, of_known, open_message
+from gpuidx.formats.hdf5_opened import Opened, wants
+from gpuidx.formats.setting import Setting
 from gpuidx.model import Frame, Message
-from gpuidx.options import Options
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
+__all__ = ["Hdf5Messages", "begins"]
 
-FARTHEST_SIGNATURE = 1 << 20
-"""Bytes; a user block in front of the signature is 512 bytes or a power of two above."""
+T = TypeVar("T")
 
 MOST_FRAMES = 4096
 """In a message; a claim of more is no batch of a detector."""
-
-MOST_LINKS = 16
-"""Soft links that are followed from one path."""
-
-
-def begins(parts: Sequence[memoryview]) -> bool:
-    """Whether a message can be an HDF5 file, by its first bytes, or those behind a user block."""
-    if not parts:
-        return False
-    data, at = parts[-1], 0
-    while at < min(len(data), FARTHEST_SIGNATURE):
-        if data[at : at + len(SIGNATURE)] == SIGNATURE:
-            return True
-        at = max(512, 2 * at)
-    return False
 
 
 class Hdf5Messages:
@@ -56,29 +34,14 @@ class Hdf5Messages:
 
     Parameters
     ----------
-    geometry, options
+    setting
         Of the run.
-    headers
-        Looks up header values.
-    masks
-        Tells pixels that are bad in single frames.
-    buffers
-        Slabs to copy pixels to where they cannot stay in the message.
-    notes
-        Counts dropped peaks.
     """
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        options: Options,
-        headers: HeaderLookup,
-        masks: Masks | None,
-        buffers: Buffers,
-        notes: Counter[str],
-    ) -> None:
-        self.geometry = geometry
-        self._reader = FrameReader(geometry, options, headers, masks, buffers, notes)
+    def __init__(self, setting: Setting) -> None:
+        self.geometry = setting.geometry
+        self._reader = FrameReader(setting)
+        self._known = Known()
 
     def frame_count(self, message: Message) -> int:
         """How many frames a message holds, at least 1; only the file's structure is read.
@@ -88,8 +51,7 @@ class Hdf5Messages:
         Rejected
             If it is no file of frames that the geometry describes.
         """
-        with _opened(message.data) as opened:
-            return math.prod(self._extents(opened)[0])
+        return self._asked(message, lambda opened: math.prod(self._extents(opened)[0]), learn=False)
 
     def decode(self, message: Message) -> Frame:
         """The frame of a message that `Message.number` says; its image lies in the message if it can.
@@ -99,14 +61,31 @@ class Hdf5Messages:
         Rejected
             If anything that is needed is missing, malformed or absurd, or leads out of the message.
         """
-        with _opened(message.data) as opened:
-            extents, batch = self._extents(opened)
-            n_frame = math.prod(extents)
-            if not 0 <= message.number < n_frame:
-                raise Rejected("bad event", f"frame {message.number} of a message with {n_frame}")
-            index = tuple(int(i) for i in np.unravel_index(message.number, extents)) if extents else ()
-            found = self._reader.find(replace(opened, index=index, batch=batch, n_frame=n_frame))
+        found = self._asked(message, lambda opened: self._find(opened, message.number), learn=True)
         return self._reader.frame(message, found)
+
+    def _asked(self, message: Message, question: Callable[[Opened], T], learn: bool) -> T:
+        """The answer to a question; HDF5 is needed only if the message's structure is not known."""
+        known = self._known.find(message.data)
+        if known is not None:
+            try:
+                return question(of_known(message.data, known))
+            except NotKnownError:
+                pass
+        with open_message(message.data) as (opened, contents):
+            answer = question(opened)
+            if learn:
+                self._known.learn(message.data, contents.reads, contents.found)
+        return answer
+
+    def _find(self, opened: Opened, number: int) -> Found:
+        """All that is needed of a frame."""
+        extents, batch = self._extents(opened)
+        n_frame = math.prod(extents)
+        if not 0 <= number < n_frame:
+            raise Rejected("bad event", f"frame {number} of a message with {n_frame}")
+        index = tuple(int(i) for i in np.unravel_index(number, extents)) if extents else ()
+        return self._reader.find(replace(opened, index=index, batch=batch, n_frame=n_frame))
 
     def _extents(self, opened: Opened) -> tuple[tuple[int, ...], bool]:
         """Sizes of the dimensions that count frames, and whether that is one more than the geometry has."""
@@ -116,7 +95,7 @@ class Hdf5Messages:
             raise Rejected("wrong shape", f"'{array.data}' has a %, for which a message has no value")
         if found is None and not self._reader.with_image:
             n_list = self._reader.peaks.frame_count(opened) if self._reader.peaks is not None else None
-            shape = () if n_list is None else (n_list,)
+            shape: tuple[int, ...] = () if n_list is None else (n_list,)
             dims: tuple[str | int, ...] = ("%",) * len(shape)
         else:
             shape, dims = opened.dataset(array.data).shape or (), array.dims
@@ -131,138 +110,3 @@ class Hdf5Messages:
                 "wrong shape", f"'{array.data}' has shape {shape}; expected 1 to {MOST_FRAMES} frames"
             )
         return extents, batch
-
-
-class _View(RawIOBase):
-    """A message as a file that HDF5 reads without a copy of the whole."""
-
-    def __init__(self, data: memoryview) -> None:
-        super().__init__()
-        self._data, self._at = data, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = offset + {SEEK_CUR: self._at, SEEK_END: len(self._data)}.get(whence, 0)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, room: Any) -> int:
-        part = self._data[self._at : self._at + len(room)]
-        room[: len(part)] = part
-        self._at += len(part)
-        return len(part)
-
-
-@contextmanager
-def _opened(data: memoryview) -> Iterator[Opened]:
-    """The file that a message is; whatever HDF5 makes of a damaged one becomes a reason."""
-    file, found = None, None
-    try:
-        file = _open(_View(data))
-        found = _Contents(file)
-        yield Opened(name="the message", find=found.find, place=InMessage(data))
-    except Rejected:
-        raise
-    except Exception as error:
-        why = f"{len(data)} bytes, {one_line(error)}"
-        raise Rejected("damaged HDF5 file" if begins((data,)) else "not an HDF5 file", why) from error
-    finally:
-        if found is not None:
-            found.forget()
-        with suppress(Exception):  # a damaged file may not even close
-            if file is not None:
-                file.close()
-
-
-def _open(view: _View) -> Any:
-    """A file's identifier; `h5py.File` takes three times as long to open and close."""
-    plist = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    plist.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
-    plist.set_fileobj_driver(h5py.h5fd.fileobj_driver, view)
-    return h5py.h5f.open(b"message", h5py.h5f.ACC_RDONLY, fapl=plist)
-
-
-class _Contents:
-    """Data sets and groups by path, each opened once; never anything outside the file.
-
-    Parameters
-    ----------
-    file
-        Identifier of an open file.
-    """
-
-    def __init__(self, file: Any) -> None:
-        self._file, self._links = file, file.links
-        self._hard: set[str] = set()
-        self._found: dict[str, Any] = {}
-
-    def forget(self) -> None:
-        """Let go of all that is open."""
-        self._found.clear()
-
-    def find(self, path: str) -> Any:
-        """The group or data set at a path; None if there is none.
-
-        Raises
-        ------
-        Rejected
-            If the path, or what is there, leads out of the file.
-        """
-        if path not in self._found:
-            self._found[path] = self._look(path)
-        return self._found[path]
-
-    def _look(self, path: str) -> Any:
-        real: str | None = path
-        for _ in range(MOST_LINKS + 1):
-            hard, real = real, self._followed(path, real or "")
-            if real is None:
-                return None
-            if real == hard:
-                return self._open(path, real)
-        raise Rejected("damaged HDF5 file", f"'{path}' has more than {MOST_LINKS} soft links")
-
-    def _followed(self, path: str, real: str) -> str | None:
-        """A path with the first soft link replaced by what it says; the same if there is none."""
-        words = [word for word in real.split("/") if word not in ("", ".")]
-        for n in range(1, len(words) + 1):
-            step = "/".join(words[:n])
-            if step in self._hard:
-                continue
-            try:
-                kind = self._links.get_info(step.encode()).type
-            except (KeyError, RuntimeError):  # HDF5 does not tell what is missing from what is damaged
-                return None
-            if kind == h5py.h5l.TYPE_SOFT:
-                target = self._links.get_val(step.encode()).decode()
-                before = [] if target.startswith("/") else words[: n - 1]
-                return "/".join((*before, target, *words[n:]))
-            if kind != h5py.h5l.TYPE_HARD:
-                raise _leads_out(path, "is an external link")
-            self._hard.add(step)
-        return real
-
-    def _open(self, path: str, real: str) -> Any:
-        opened = h5py.h5o.open(self._file, real.encode() or b"/")
-        if isinstance(opened, h5py.h5g.GroupID):
-            return h5py.Group(opened)
-        if not isinstance(opened, h5py.h5d.DatasetID):
-            return None
-        if opened.get_offset() is None:  # not contiguous within the message
-            plist = opened.get_create_plist()
-            if plist.get_external_count():
-                raise _leads_out(path, "has external storage")
-            if plist.get_layout() == h5py.h5d.VIRTUAL:
-                raise _leads_out(path, "is a virtual dataset")
-        return h5py.Dataset(opened, readonly=True)
-
-
-def _leads_out(path: str, how: str) -> Rejected:
-    return Rejected("leads out of the message", f"'{path}' {how}, which is never followed")

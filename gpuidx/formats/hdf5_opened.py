@@ -8,12 +8,11 @@ along each dimension that the geometry calls ``%``.
 import os
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import h5py
 
 from gpuidx.errors import Rejected
+from gpuidx.formats.hdf5_datasets import DataSet, Entry, Group
 from gpuidx.formats.hdf5_places import Place
+from gpuidx.formats.lookup import what_there_is
 
 
 def parse_event(event: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -30,7 +29,7 @@ def parse_event(event: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     except ValueError:
         numbers = (-1,)
     if (event and not slashes) or any(number < 0 for number in numbers):
-        raise Rejected("bad event", f"'{event}' is not understood; expected for instance //3 or entry//3")
+        raise Rejected("bad event", f"{event!r:.80} is not understood; expected for instance //3 or entry//3")
     return tuple(word for word in paths.split("/") if word), numbers
 
 
@@ -71,7 +70,7 @@ class Opened:
     name
         Of the file, for texts.
     find
-        The data set or group at a path, None if there is none.
+        The data set at a path, or the group; None if there is neither.
     place
         Where the values lie.
     parts, index
@@ -85,7 +84,7 @@ class Opened:
     """
 
     name: str
-    find: Callable[[str], Any]
+    find: Callable[[str], Entry]
     place: Place
     parts: tuple[str, ...] = ()
     index: tuple[int, ...] = ()
@@ -93,11 +92,11 @@ class Opened:
     n_frame: int = 1
     masks_key: Hashable = None
 
-    def entry(self, path: str) -> Any:
+    def entry(self, path: str) -> Entry:
         """What is at a path, in which the ``%`` are filled; None if nothing is."""
         return self.find(fill_path(path, self.parts))
 
-    def dataset(self, path: str) -> Any:
+    def dataset(self, path: str) -> DataSet:
         """A data set by its path.
 
         Raises
@@ -106,10 +105,26 @@ class Opened:
             If there is none.
         """
         found = self.entry(path)
-        if not isinstance(found, h5py.Dataset):
-            what = "is not there" if found is None else "is a group"
-            raise Rejected("missing key", f"'{fill_path(path, self.parts)}' {what} in {self.name}")
+        if not isinstance(found, DataSet):
+            full = fill_path(path, self.parts)
+            what = (
+                f"is not there in {self.name}" + self._near(full)
+                if found is None
+                else f"is a group in {self.name}"
+            )
+            raise Rejected("missing key", f"'{full}' {what}")
         return found
+
+    def _near(self, path: str) -> str:
+        """What the innermost group has on the way to a path that is not there."""
+        group = path
+        while group not in ("", "/"):
+            group = group.rpartition("/")[0] or "/"
+            found = self.find(group)
+            if isinstance(found, Group):
+                missing = path[len(group) :].strip("/").partition("/")[0]
+                return f"; '{group}' has {what_there_is(missing, found)}"
+        return ""
 
     def dims(self, dims: tuple[str | int, ...]) -> tuple[str | int, ...]:
         """Dimensions of the data sets, by those in the geometry."""

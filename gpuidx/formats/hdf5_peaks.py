@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Peak lists in HDF5 files, for ``--peaks=hdf5`` and ``--peaks=cxi``, from files and from messages."""
 
-from collections import Counter
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
+from gpuidx.formats.hdf5_datasets import Group
 from gpuidx.formats.hdf5_opened import Opened
 from gpuidx.formats.hdf5_stored import Stored
 from gpuidx.formats.peaks import MOST_PEAKS, PeakReader
-from gpuidx.geometry import Geometry
+from gpuidx.formats.setting import Setting
 from gpuidx.model import PeakList
-from gpuidx.options import Options
 
 METHODS = ("hdf5", "cxi")
 """Values of ``--peaks`` that mean lists in HDF5 files; the layout is found out, as by CrystFEL 0.12."""
@@ -33,18 +31,17 @@ class Hdf5Peaks:
 
     Parameters
     ----------
-    geometry, options
-        Of the run.
-    notes
-        Counts dropped peaks.
+    setting
+        Of the run; its notes count dropped peaks.
     stored
         Reads data sets.
     """
 
-    def __init__(self, geometry: Geometry, options: Options, notes: Counter[str], stored: Stored) -> None:
+    def __init__(self, setting: Setting, stored: Stored) -> None:
+        geometry, options = setting.geometry, setting.options
         self.path, self.kind, self._stored = geometry.peak_list, geometry.peak_list_type, stored
         self._measured_anew = options.revalidate
-        self._reader = PeakReader(geometry, options.half_pixel_shift, notes)
+        self._reader = PeakReader(geometry, options.half_pixel_shift, setting.notes)
 
     def read(self, opened: Opened) -> PeakList:
         """The peaks of a frame.
@@ -63,20 +60,20 @@ class Hdf5Peaks:
         """Frames for which there are lists; None for a table, which does not tell."""
         if not self._is_cxi(opened):
             return None
-        counts = opened.dataset(f"{self.path}/{COUNT}")
-        return None if counts.ndim != 1 else int(counts.shape[0])
+        shape = opened.dataset(f"{self.path}/{COUNT}").shape
+        return shape[0] if shape is not None and len(shape) == 1 else None
 
     def _is_cxi(self, opened: Opened) -> bool:
         if self.path is None:
             raise Rejected("bad peak list", "the geometry has no peak_list")
         if self.kind != "auto":
             return self.kind == "cxi"
-        return isinstance(opened.entry(self.path), h5py.Group)
+        return isinstance(opened.entry(self.path), Group)
 
     def _cxi(self, opened: Opened) -> list[NDArray[np.float64]]:
         line = opened.index[0] if opened.index else 0
         counts = self._numbers(opened, f"{self.path}/{COUNT}", 1, line)
-        if not opened.index and len(counts) > 1:
+        if not opened.index and (counts.size or 0) > 1:
             raise Rejected(
                 "bad peak list", f"'{counts.name}' has shape {counts.shape}, but there is one frame"
             )
@@ -116,7 +113,7 @@ class Hdf5Peaks:
                 f"'{data.name}' has type {data.dtype} and shape {data.shape}; "
                 f"expected numbers in {ndim} dimension{'s' if ndim > 1 else ''}",
             )
-        if line and line >= len(data):
+        if line and line >= (data.shape or (0,))[0]:
             raise Rejected("bad peak list", f"'{data.name}' has shape {data.shape}; there is no frame {line}")
         return data
 
@@ -124,5 +121,5 @@ class Hdf5Peaks:
         """Numbers as CrystFEL reads them, in single precision."""
         if 0 in [at.stop for at in chosen if isinstance(at, slice)]:
             return np.zeros([at.stop for at in chosen if isinstance(at, slice)])
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             return self._stored.read(data, chosen).astype(np.float32).astype(np.float64)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where the bytes of HDF5 data sets lie: in a file of the user's, or in a message."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from gpuidx.errors import Rejected
+from gpuidx.formats.hdf5_datasets import DataSet
 
 
 class Place(Protocol):
@@ -15,10 +16,10 @@ class Place(Protocol):
     message: memoryview
     """The file in memory; empty for one that is not there."""
 
-    def contiguous(self, data: Any, size: int) -> memoryview | None:
+    def contiguous(self, data: DataSet, size: int) -> memoryview | None:
         """All *size* bytes of a contiguous data set; None to let HDF5 read them."""
 
-    def chunk(self, data: Any, corner: tuple[int, ...]) -> tuple[int, memoryview] | None:
+    def chunk(self, data: DataSet, corner: tuple[int, ...]) -> tuple[int, memoryview] | None:
         """Mask of skipped filters and bytes of a chunk; None if nothing is stored there."""
 
 
@@ -28,15 +29,15 @@ class InFile:
     trusted = True
     message = memoryview(b"")
 
-    def contiguous(self, data: Any, size: int) -> memoryview | None:
+    def contiguous(self, data: DataSet, size: int) -> memoryview | None:
         """None: HDF5 reads straight into the slab."""
         return None
 
-    def chunk(self, data: Any, corner: tuple[int, ...]) -> tuple[int, memoryview] | None:
+    def chunk(self, data: DataSet, corner: tuple[int, ...]) -> tuple[int, memoryview] | None:
         """The bytes as `Place.chunk` gives them, read from the file."""
-        if data.id.get_chunk_info_by_coord(corner).byte_offset is None:
+        if data.stretch(corner) is None:
             return None
-        mask, raw = data.id.read_direct_chunk(corner)
+        mask, raw = data.h5.id.read_direct_chunk(corner)
         return mask, memoryview(raw)
 
 
@@ -54,20 +55,17 @@ class InMessage:
     def __init__(self, message: memoryview) -> None:
         self.message = message
 
-    def contiguous(self, data: Any, size: int) -> memoryview | None:
+    def contiguous(self, data: DataSet, size: int) -> memoryview | None:
         """The bytes in the message; None for data that have no place there (compact, or never written)."""
-        offset = data.id.get_offset()
-        return None if offset is None else self._part(data, offset, size)
+        return None if data.offset is None else self._part(data, data.offset, size)
 
-    def chunk(self, data: Any, corner: tuple[int, ...]) -> tuple[int, memoryview] | None:
+    def chunk(self, data: DataSet, corner: tuple[int, ...]) -> tuple[int, memoryview] | None:
         """The bytes as `Place.chunk` gives them, a view into the message."""
-        info = data.id.get_chunk_info_by_coord(corner)
-        if info.byte_offset is None:
-            return None
-        return info.filter_mask, self._part(data, info.byte_offset, info.size)
+        found = data.stretch(corner)
+        return None if found is None else (found.mask, self._part(data, found.offset, found.size))
 
-    def _part(self, data: Any, offset: int, size: int) -> memoryview:
-        if offset + size > len(self.message):
+    def _part(self, data: DataSet, offset: int, size: int) -> memoryview:
+        if not 0 <= offset <= len(self.message) - size:
             raise Rejected(
                 "truncated message",
                 f"'{data.name}' is to end at byte {offset + size}; the message has {len(self.message)}",

@@ -10,15 +10,14 @@ import itertools
 import math
 import zlib
 from collections.abc import Hashable, Iterator, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.chunks import MOST_BYTES, Chunk, checked, decompressed
+from gpuidx.formats.hdf5_datasets import DataSet, Filters
 from gpuidx.formats.hdf5_places import InFile, Place
 from gpuidx.formats.hdf5_text import REFERENCE, text_at
 
@@ -33,9 +32,6 @@ MOST_CHUNKS = 1 << 16
 
 Chosen: TypeAlias = tuple[int | slice, ...]
 """Part of a data set: an index, or a slice from 0 on, in each dimension."""
-
-Filters: TypeAlias = tuple[tuple[int, tuple[int, ...]], ...]
-"""Number and parameters of each filter, in the order in which they were applied."""
 
 
 class _Piece(NamedTuple):
@@ -82,7 +78,7 @@ class Stored:
         self._key: Hashable = None
         self._chunk: NDArray[Any] | None = None
 
-    def locate(self, data: Any, chosen: Chosen) -> Located | None:
+    def locate(self, data: DataSet, chosen: Chosen) -> Located | None:
         """A part that lies in one piece, checked; None if it is to be put together, by `into`.
 
         Raises
@@ -90,18 +86,16 @@ class Stored:
         Rejected
             If the bytes are damaged or lie outside the message.
         """
-        dtype = data.dtype
-        if not _is_plain(data, dtype):
+        if not data.is_plain or data.shape is None:
             return None
-        raw = self.place.contiguous(data, math.prod(data.shape) * dtype.itemsize)
+        raw = self.place.contiguous(data, math.prod(data.shape) * data.dtype.itemsize)
         if raw is not None:
-            return Located(np.frombuffer(raw, dtype).reshape(data.shape), chosen)
-        plist = data.id.get_create_plist()
-        pieces = _pieces(plist, chosen)
+            return Located(np.frombuffer(raw, data.dtype).reshape(data.shape), chosen)
+        pieces = _pieces(data, chosen)
         if pieces is None or len(pieces) != 1:
             return None
         try:
-            return self._locate(data, plist, pieces[0])
+            return self._locate(data, pieces[0])
         except _NotOursError:
             return None
 
@@ -128,7 +122,7 @@ class Stored:
             self._key = key
         return self._chunk
 
-    def into(self, data: Any, chosen: Chosen, target: NDArray[Any]) -> None:
+    def into(self, data: DataSet, chosen: Chosen, target: NDArray[Any]) -> None:
         """Write a part of a data set into an array of its shape, converted to its type as C does.
 
         Raises
@@ -136,17 +130,16 @@ class Stored:
         Rejected
             If the bytes are damaged, lie outside the message, or are not for HDF5 to read.
         """
-        plist = data.id.get_create_plist()
-        pieces = _pieces(plist, chosen) if _is_plain(data, data.dtype) else None
+        pieces = _pieces(data, chosen) if data.is_plain else None
         try:
             for piece in pieces or ():
-                _copy(target[piece.goal], self.array(self._locate(data, plist, piece)))
+                _copy(target[piece.goal], self.array(self._locate(data, piece)))
         except _NotOursError:
             pieces = None
         if pieces is None:
-            self._by_hdf5(data, plist, chosen, target)
+            self._by_hdf5(data, chosen, target)
 
-    def read(self, data: Any, chosen: Chosen) -> NDArray[Any]:
+    def read(self, data: DataSet, chosen: Chosen) -> NDArray[Any]:
         """A part of a data set of numbers, perhaps read-only; errors as of `into`."""
         located = self.locate(data, chosen)
         if located is not None:
@@ -155,7 +148,18 @@ class Stored:
         self.into(data, chosen, found)
         return found
 
-    def text(self, data: Any, index: tuple[int, ...]) -> Any:
+    def raw(self, data: DataSet, chosen: Chosen) -> memoryview | None:
+        """Bytes in a message that hold a part, as they are stored; None if they are not in one piece."""
+        if self.place.trusted:
+            return None
+        raw = self.place.contiguous(data, math.prod(data.shape or ()) * data.dtype.itemsize)
+        pieces = _pieces(data, chosen) if raw is None else None
+        if pieces is not None and len(pieces) == 1:
+            found = self.place.chunk(data, pieces[0].corner)
+            raw = found[1] if found is not None and found[0] == 0 else None
+        return raw
+
+    def text(self, data: DataSet, index: tuple[int, ...]) -> Any:
         """One text of variable length; of a message only if it lies there in one piece.
 
         Raises
@@ -164,23 +168,22 @@ class Stored:
             If it does not, or its claims do not hold.
         """
         if self.place.trusted:
-            return data[index]
-        raw = self.place.contiguous(data, data.size * REFERENCE.size)
-        plist = h5py.h5i.get_file_id(data.id).get_create_plist()
-        if raw is None or plist.get_sizes() != (8, 8):
+            return data.h5[index]
+        raw = self.place.contiguous(data, (data.size or 0) * REFERENCE.size)
+        if raw is None or data.heap.sizes != (8, 8):
             raise Rejected("bad header value", f"'{data.name}' has text of variable length that is in chunks")
-        at = REFERENCE.size * (int(np.ravel_multi_index(index, data.shape)) if index else 0)
+        at = REFERENCE.size * (int(np.ravel_multi_index(index, data.shape or ())) if index else 0)
         reference = bytes(raw[at : at + REFERENCE.size])
-        return text_at(self.place.message, plist.get_userblock(), reference, data.name)
+        return text_at(self.place.message, data.heap.base, reference, data.name)
 
-    def _locate(self, data: Any, plist: Any, piece: _Piece) -> Located:
+    def _locate(self, data: DataSet, piece: _Piece) -> Located:
         """The bytes of a chunk, checked."""
-        shape, dtype = plist.get_chunk(), data.dtype
+        shape, dtype = data.chunk or (), data.dtype
         found = self.place.chunk(data, piece.corner)
         if found is None:
-            return Located(np.broadcast_to(np.asarray(data.fillvalue, dtype), shape), piece.wanted)
+            return Located(np.broadcast_to(np.asarray(data.h5.fillvalue, dtype), shape), piece.wanted)
         mask, raw = found
-        filters = tuple(one for i, one in enumerate(_filters(plist)) if not mask >> i & 1)
+        filters = tuple(one for i, one in enumerate(data.filters) if not mask >> i & 1)
         compression = compression_of(filters, dtype.itemsize)
         if compression is None or math.prod(shape) * dtype.itemsize > MOST_BYTES:
             raise _NotOursError
@@ -189,18 +192,17 @@ class Stored:
             return Located(chunk, piece.wanted)
         return Located(chunk, piece.wanted, (data.name, piece.corner, filters, dtype, shape, zlib.crc32(raw)))
 
-    def _by_hdf5(self, data: Any, plist: Any, chosen: Chosen, target: NDArray[Any]) -> None:
+    def _by_hdf5(self, data: DataSet, chosen: Chosen, target: NDArray[Any]) -> None:
         """Read by HDF5, whose filters know what the others do not."""
-        filters = _filters(plist)
         if not self.place.trusted:
-            _check_filters(data, plist, filters, chosen)
-        if any(number >= OWN_FILTERS for number, _ in filters):
+            _check_filters(data, chosen)
+        if any(number >= OWN_FILTERS for number, _ in data.filters):
             import hdf5plugin  # noqa: F401  (registers its filters)
         if target.flags.c_contiguous and target.flags.writeable and target.dtype == data.dtype:
-            data.read_direct(target, chosen)
+            data.h5.read_direct(target, chosen)
             return
         fresh = np.empty(target.shape, data.dtype)  # HDF5 converts in another way than NumPy
-        data.read_direct(fresh, chosen)
+        data.h5.read_direct(fresh, chosen)
         _copy(target, fresh)
 
 
@@ -222,27 +224,10 @@ def compression_of(filters: Filters, itemsize: int) -> str | None:
     return None
 
 
-def _filters(plist: Any) -> Filters:
-    found = (plist.get_filter(i) for i in range(plist.get_nfilters()))
-    return tuple((number, tuple(values)) for number, _, values, _ in found)
-
-
-def _is_plain(data: Any, dtype: np.dtype[Any]) -> bool:
-    """Whether the stored bytes are as NumPy has them, numbers or text: HDF5 also has integers of 12 bits."""
-    return dtype.kind == "S" or (dtype.kind in "uif" and bool(_plain_type(dtype).equal(data.id.get_type())))
-
-
-@lru_cache(maxsize=64)
-def _plain_type(dtype: np.dtype[Any]) -> Any:
-    return h5py.h5t.py_create(dtype)
-
-
-def _pieces(plist: Any, chosen: Chosen) -> list[_Piece] | None:
+def _pieces(data: DataSet, chosen: Chosen) -> list[_Piece] | None:
     """The chunks that hold a part; None if the data have none, or too many."""
-    if plist.get_layout() != h5py.h5d.CHUNKED:
-        return None
-    chunk = plist.get_chunk()
-    if _count(chunk, chosen) > MOST_CHUNKS:
+    chunk = data.chunk
+    if chunk is None or _count(chunk, chosen) > MOST_CHUNKS:
         return None
     along = [list(_along(size, at)) for size, at in zip(chunk, chosen, strict=True)]
     return [
@@ -271,18 +256,18 @@ def _along(size: int, at: int | slice) -> Iterator[tuple[int, int | slice, slice
         yield begin, slice(0, end - begin), slice(begin, end)
 
 
-def _check_filters(data: Any, plist: Any, filters: Filters, chosen: Chosen) -> None:
+def _check_filters(data: DataSet, chosen: Chosen) -> None:
     """Keep damaged or boundless data of a message away from HDF5's own reading."""
-    if any(number == BITSHUFFLE for number, _ in filters):
+    if any(number == BITSHUFFLE for number, _ in data.filters):
         raise Rejected(
             "unknown compression",
             f"'{data.name}' is bitshuffled in an unusual way; expected bitshuffle with LZ4 or Zstandard",
         )
-    if plist.get_layout() == h5py.h5d.CHUNKED:
-        size = math.prod(plist.get_chunk()) * data.dtype.itemsize
-        if size > MOST_BYTES or _count(plist.get_chunk(), chosen) > MOST_CHUNKS:
+    if data.chunk is not None:
+        size = math.prod(data.chunk) * data.dtype.itemsize
+        if size > MOST_BYTES or _count(data.chunk, chosen) > MOST_CHUNKS:
             raise Rejected(
                 "wrong shape",
-                f"'{data.name}' has chunks of {plist.get_chunk()}; expected at most {MOST_BYTES} bytes each, "
+                f"'{data.name}' has chunks of {data.chunk}; expected at most {MOST_BYTES} bytes each, "
                 f"and {MOST_CHUNKS} of them a frame",
             )

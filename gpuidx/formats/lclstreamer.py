@@ -9,7 +9,6 @@ blocks of bitshuffle and LZ4 without the head of HDF5.  What its other serialize
 import math
 import re
 import struct
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,16 +19,13 @@ from gpuidx.formats import cbor
 from gpuidx.formats.cbor import Entries
 from gpuidx.formats.chunks import LZ4_RATIO, MOST_BYTES, unpack
 from gpuidx.formats.dectris_v1 import TYPES
-from gpuidx.formats.frame import DTYPE_OF, Buffers
-from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.frame import DTYPE_OF
 from gpuidx.formats.named_values import header_value
 from gpuidx.formats.one_image import OneImage
 from gpuidx.formats.planes import shape_of
+from gpuidx.formats.setting import Setting
 from gpuidx.formats.starts import Start, Starts
-from gpuidx.geometry import Geometry
-from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message
-from gpuidx.options import Options
 
 IMAGE, CONTROL = b"m", b"c"
 
@@ -50,20 +46,12 @@ def begins(parts: Sequence[memoryview]) -> bool:
 
 
 class LclstreamerDecoder:
-    """Decodes the messages of one run; parameters as `gpuidx.formats.messages.MsgPackDecoder`."""
+    """Decodes the messages of one run; made from the run's setting."""
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        options: Options,
-        headers: HeaderLookup,
-        masks: Masks | None,
-        buffers: Buffers,
-        notes: Counter[str],
-    ) -> None:
-        self.geometry, self.notes = geometry, notes
-        self._frames = OneImage(geometry, options, headers, masks, buffers)
-        self._starts = Starts(self._read_start, notes)
+    def __init__(self, setting: Setting) -> None:
+        self.geometry, self.notes = setting.geometry, setting.notes
+        self._frames = OneImage(setting)
+        self._starts = Starts(self._read_start, setting.notes)
 
     def decode(self, message: Message) -> Frame:
         """The frame of a message.

@@ -4,10 +4,12 @@
 The format gives a function from name to value; here values are checked and put into our units.
 """
 
+import difflib
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -35,6 +37,26 @@ ESTIMATE_TOLERANCE = 0.1
 
 LONGEST_TEXT = 16384
 """Characters of a text value, as in CrystFEL 0.12."""
+
+_MOST_NAMES, _NAMES_SHOWN, _LONGEST_NAME = 200, 12, 60
+_ALIKE = 0.5  # of difflib's ratio: `photon_energy` and `beam_energy` have 0.58
+
+
+def what_there_is(wanted: str, names: Iterable[str]) -> str:
+    """The first of *names*, for the text about a missing one, and which of them may have been meant."""
+    known = [one[:_LONGEST_NAME] for one in islice(names, _MOST_NAMES)]
+    shown = ", ".join(f"{one!r:.{_LONGEST_NAME}}" for one in known[:_NAMES_SHOWN]) + (
+        ", …" if len(known) > _NAMES_SHOWN else ""
+    )
+    meant = most_alike(wanted, known)
+    return (shown or "nothing") + (f"; did you mean {meant!r}?" if meant else "")
+
+
+def most_alike(name: str, names: Iterable[str]) -> str:
+    """The one of *names* that is most like a name, by the last part of paths; ``""`` if none is."""
+    last = {one.rpartition("/")[2].lower(): one for one in names}
+    found = difflib.get_close_matches(name.rpartition("/")[2].lower(), last, 1, _ALIKE)
+    return last[found[0]] if found else ""
 
 
 @dataclass(frozen=True, slots=True)

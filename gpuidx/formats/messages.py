@@ -5,20 +5,16 @@ A message is a map, or an array of maps of which the first is used.  Header valu
 are found by the names in the geometry.
 """
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuidx.formats.frame import Buffers, check_shape, slab, without_bad
-from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.frame import check_shape, slab, without_bad
 from gpuidx.formats.msgpack import Fields, array_of, first_element, kind_of, scalar
 from gpuidx.formats.peaks import PeakReader
-from gpuidx.geometry import Geometry
-from gpuidx.geometry.masks import Masks
+from gpuidx.formats.setting import Setting
 from gpuidx.model import Frame, Message
-from gpuidx.options import Options
 
 
 class MsgPackDecoder:
@@ -26,33 +22,18 @@ class MsgPackDecoder:
 
     Parameters
     ----------
-    geometry, options
+    setting
         Of the run.
-    headers
-        Looks up header values.
-    masks
-        Tells pixels that are bad in single frames.
-    buffers
-        Slabs to copy pixels to where they cannot stay in the message.
-    notes
-        Counts what was ignored.
     """
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        options: Options,
-        headers: HeaderLookup,
-        masks: Masks | None,
-        buffers: Buffers,
-        notes: Counter[str],
-    ) -> None:
-        self.geometry, self.headers, self.masks = geometry, headers, masks
-        self.buffers, self.notes = buffers, notes
+    def __init__(self, setting: Setting) -> None:
+        options = setting.options
+        self.geometry, self.headers, self.masks = setting.geometry, setting.headers, setting.masks
+        self.buffers, self.notes = setting.buffers, setting.notes
         self.with_image = options.image_data
-        self.peaks = (
-            PeakReader(geometry, options.half_pixel_shift, notes) if options.peaks == "msgpack" else None
-        )
+        self.peaks: PeakReader | None = None
+        if options.peaks == "msgpack":
+            self.peaks = PeakReader(setting.geometry, options.half_pixel_shift, setting.notes)
 
     def decode(self, message: Message) -> Frame:
         """The frame of a message; its image lies in the message where that is possible.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.frame import DTYPE_OF
-from gpuidx.formats.lookup import check_value
+from gpuidx.formats.lookup import check_value, what_there_is
 from gpuidx.model import HeaderValue
 
 Packed: TypeAlias = msgspec.Raw | memoryview
@@ -135,8 +135,8 @@ class Fields:
         """Like `find`; a missing value is a reason to reject the frame."""
         found = self.find(name)
         if found is None:
-            keys = ", ".join(repr(key) for key in list(self._values)[:12])
-            raise Rejected("missing key", f"'{name}' is not in {self.name}, which has {keys or 'nothing'}")
+            there = what_there_is(name, self._values)
+            raise Rejected("missing key", f"'{name}' is not in {self.name}, which has {there}")
         return found
 
 

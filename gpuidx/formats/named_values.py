@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.lookup import check_value
+from gpuidx.formats.lookup import check_value, what_there_is
 from gpuidx.model import HeaderValue
 
 RATIONAL = frozenset({"real_time", "start_time", "stop_time"})
@@ -18,8 +18,6 @@ RATIONAL = frozenset({"real_time", "start_time", "stop_time"})
 
 LARGEST = 1 << 64
 """Integers beyond that are no header values; JSON may hold any."""
-
-_SHOWN = 12
 
 
 def header_value(maps: Sequence[Mapping[str, Any]], name: str) -> HeaderValue:
@@ -39,9 +37,8 @@ def header_value(maps: Sequence[Mapping[str, Any]], name: str) -> HeaderValue:
     """
     value = find(maps, name)
     if value is None:
-        keys = [key for one in maps for key in one]
-        shown = ", ".join(repr(key[:40]) for key in keys[:_SHOWN]) + (", …" if len(keys) > _SHOWN else "")
-        raise Rejected("missing key", f"'{name}' is not in the message, which has {shown or 'nothing'}")
+        there = what_there_is(name, (key for one in maps for key in one))
+        raise Rejected("missing key", f"'{name}' is not in the message, which has {there}")
     if isinstance(value, bool):
         return int(value)
     if name.rpartition("/")[2] in RATIONAL and isinstance(value, list) and len(value) == 2:

@@ -7,14 +7,14 @@ costs a pass over it.
 """
 
 import math
-from collections import Counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuidx.formats.frame import Buffers, without_bad
-from gpuidx.geometry.masks import Masks, ValueRules
+from gpuidx.formats.frame import without_bad
+from gpuidx.formats.setting import Setting
+from gpuidx.geometry.masks import ValueRules
 
 
 def unused_value(dtype: np.dtype[Any]) -> int | None:
@@ -51,16 +51,12 @@ class NoData:
 
     Parameters
     ----------
-    masks
-        Its `rules` and `flagged`; None: all pixels are taken as they are.
-    buffers
-        For images that have to be converted.
-    notes
-        Counts these, with what the geometry could say to save it.
+    setting
+        Of the run; its notes count images that are converted, with what the geometry could say to save it.
     """
 
-    def __init__(self, masks: Masks | None, buffers: Buffers, notes: Counter[str]) -> None:
-        self.masks, self.buffers, self.notes = masks, buffers, notes
+    def __init__(self, setting: Setting) -> None:
+        self.masks, self.buffers, self.notes = setting.masks, setting.buffers, setting.notes
 
     def taken_out(
         self,

@@ -7,13 +7,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.frame import Buffers, slab, without_bad
-from gpuidx.formats.lookup import HeaderLookup, ReadValue
+from gpuidx.formats.frame import slab, without_bad
+from gpuidx.formats.lookup import ReadValue
 from gpuidx.formats.planes import plane, plane_shape
-from gpuidx.geometry import Geometry
-from gpuidx.geometry.masks import Masks
+from gpuidx.formats.setting import Setting
 from gpuidx.model import Frame, Message
-from gpuidx.options import PEAKS_SENT, Options
+from gpuidx.options import PEAKS_SENT
 
 NAME = "the image"
 """What it is called in texts."""
@@ -24,29 +23,15 @@ class OneImage:
 
     Parameters
     ----------
-    geometry
-        Of the run; the names of its data arrays mean nothing here.
-    headers
-        Looks up header values.
-    masks
-        Tells pixels that are bad in single frames; None: all pixels are taken as they are.
-    buffers
-        Slabs to copy pixels to where they cannot stay where they are.
-    options
-        Of the run.
+    setting
+        Of the run; the names of its geometry's data arrays mean nothing here.
     """
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        options: Options,
-        headers: HeaderLookup,
-        masks: Masks | None,
-        buffers: Buffers,
-    ) -> None:
-        self.geometry, self.headers, self.masks, self.buffers = geometry, headers, masks, buffers
-        self.with_image = options.image_data
-        self.missing = options.peaks if options.peaks in PEAKS_SENT else ""
+    def __init__(self, setting: Setting) -> None:
+        self.geometry, self.headers = setting.geometry, setting.headers
+        self.masks, self.buffers = setting.masks, setting.buffers
+        self.with_image = setting.options.image_data
+        self.missing = setting.options.peaks if setting.options.peaks in PEAKS_SENT else ""
 
     def checked(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of an image that has all panels, seen before room is made for its pixels.

@@ -8,7 +8,6 @@ process on damaged messages.  What it writes is an HDF5 chunk, which `gpuidx.for
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -17,14 +16,11 @@ from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.chunks import unpack
-from gpuidx.formats.frame import DTYPE_OF, Buffers
-from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.frame import DTYPE_OF
 from gpuidx.formats.named_values import header_value
 from gpuidx.formats.one_image import OneImage
-from gpuidx.geometry import Geometry
-from gpuidx.geometry.masks import Masks
+from gpuidx.formats.setting import Setting
 from gpuidx.model import Frame, Message
-from gpuidx.options import Options
 
 KEY = "_data_format"
 
@@ -58,18 +54,10 @@ def begins(parts: Sequence[memoryview]) -> bool:
 
 
 class SeedeeDecoder:
-    """Decodes the messages of one run; parameters as `gpuidx.formats.messages.MsgPackDecoder`."""
+    """Decodes the messages of one run; made from the run's setting."""
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        options: Options,
-        headers: HeaderLookup,
-        masks: Masks | None,
-        buffers: Buffers,
-        notes: Counter[str],
-    ) -> None:
-        self._frames = OneImage(geometry, options, headers, masks, buffers)
+    def __init__(self, setting: Setting) -> None:
+        self._frames = OneImage(setting)
 
     def decode(self, message: Message) -> Frame:
         """The frame of a message; pixels that are not compressed lie in it where that is possible.

@@ -33,11 +33,15 @@ class Constraint:
         Reciprocal axes, Å⁻¹.
     strains : (strain, 3, 3)
         Symmetric tensors, orthonormal: ``recip @ (1 + sum e_j S_j)`` has the lattice type for all e.
+    lattice_type, unique
+        As in `UnitCell`; the unique axis by number.
     """
 
     axes: NDArray[np.float64]
     recip: NDArray[np.float64]
     strains: NDArray[np.float64]
+    lattice_type: str
+    unique: int
 
 
 def _metric_patterns(lattice_type: str, unique: int) -> NDArray[np.float64]:
@@ -121,8 +125,7 @@ def _fits(parameters: Parameters, imposed: Parameters) -> bool:
 def constraint_of_cell(cell: UnitCell) -> Constraint:
     """What the lattice type of a target cell allows.
 
-    A rhombohedral lattice on hexagonal axes (centring H) changes as a hexagonal one.  A cell whose
-    parameters contradict its type is taken as triclinic, with a warning.
+    A cell whose parameters contradict its type is taken as triclinic, with a warning.
 
     Raises
     ------
@@ -131,17 +134,28 @@ def constraint_of_cell(cell: UnitCell) -> Constraint:
     """
     if cell.parameters is None:
         raise ValueError("the target cell has no parameters")
-    lattice_type = "hexagonal" if cell.centering == "H" else cell.lattice_type
-    axes_to_try = [cell.unique_axis] if cell.unique_axis in ("a", "b", "c") else ["c", "b", "a"]
-    for name in axes_to_try:
-        unique = "abc".index(name)
-        imposed = impose_type(cell.parameters, lattice_type, unique)
-        if _fits(cell.parameters, imposed):
-            return _constraint(real_axes(imposed), lattice_type, unique)
+    constraint = typed_constraint(cell, cell.parameters)
+    if constraint is not None:
+        return constraint
     log.warning(
         "the parameters of the target cell are not %s; lattices are refined as triclinic", cell.lattice_type
     )
     return free_constraint(real_axes(cell.parameters))
+
+
+def typed_constraint(cell: UnitCell, parameters: Parameters) -> Constraint | None:
+    """What a lattice type allows a lattice with such parameters; None if they contradict it.
+
+    A rhombohedral lattice on hexagonal axes (centring H) changes as a hexagonal one.
+    """
+    lattice_type = "hexagonal" if cell.centering == "H" else cell.lattice_type
+    axes_to_try = [cell.unique_axis] if cell.unique_axis in ("a", "b", "c") else ["c", "b", "a"]
+    for name in axes_to_try:
+        unique = "abc".index(name)
+        imposed = impose_type(parameters, lattice_type, unique)
+        if _fits(parameters, imposed):
+            return _constraint(real_axes(imposed), lattice_type, unique)
+    return None
 
 
 def free_constraint(axes: NDArray[np.float64]) -> Constraint:
@@ -151,4 +165,5 @@ def free_constraint(axes: NDArray[np.float64]) -> Constraint:
 
 def _constraint(axes: NDArray[np.float64], lattice_type: str, unique: int) -> Constraint:
     recip = np.ascontiguousarray(np.linalg.inv(axes).T, np.float64)
-    return Constraint(np.ascontiguousarray(axes), recip, strain_basis(axes, lattice_type, unique))
+    strains = strain_basis(axes, lattice_type, unique)
+    return Constraint(np.ascontiguousarray(axes), recip, strains, lattice_type, unique)

@@ -6,6 +6,7 @@ field types at run time, so there is no `from __future__ import annotations` in 
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from gpuidx.options.checks import check_least, check_links, check_sources, check_support, check_values
 from gpuidx.options.every import OPTIONAL_PARTS, OWN, PARTS_VARIABLE, EveryOption
@@ -25,6 +26,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+AnyOptions = TypeVar("AnyOptions", bound="Options")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options(EveryOption):
     """All options of a run, checked against each other."""
@@ -35,7 +39,7 @@ class Options(EveryOption):
         check_support(self)
 
 
-def with_token(options: Options) -> Options:
+def with_token(options: AnyOptions) -> AnyOptions:
     """The options with the token in place of where it is to be read; a pipe can be read only once.
 
     Raises

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from gpuidx.errors import OptionError
 from gpuidx.options.asapo import AsapoOptions
-from gpuidx.options.engines import ENGINES, is_method
+from gpuidx.options.engines import ENGINES, FILE, is_method
 from gpuidx.options.every import EveryOption, flag
 from gpuidx.options.peaks import PEAKS_SENT
 from gpuidx.options.running import MOST_BATCH
@@ -89,7 +89,7 @@ _AT_LEAST = {
     "slots": 0, "slot_size": 0, "task_limit": 0.001,
     "status_interval": 0.1, "zmq_requests": 1, "zmq_timeout": 0.001, "no_data_timeout": 0.001,
     "max_frames": 1, "serial_start": 0, "wait_for_file": -1, "advise_after": 1, "gpu_batch": 0,
-    "gpu_memory": 0, "gpu_max_latency": 0,
+    "gpu_memory": 0, "gpu_max_latency": 0, "max_mille_level": 0,
     "asapo_resend_after": 1, "asapo_consumer_timeout": 1, "asapo_readers": 1,
 }  # fmt: skip
 
@@ -201,3 +201,11 @@ def check_support(o: EveryOption) -> None:
     for name in o.engine_names:
         if not is_method(name):
             raise OptionError(f"--indexing={name} is not a method; known are none, {', '.join(ENGINES)}")
+    if FILE in o.engine_names and len(o.engine_names) > 1:
+        raise OptionError(
+            f"--indexing={o.indexing}: file cannot be combined with other methods; give it alone"
+        )
+    if FILE in o.engine_names and o.fromfile_input_file is None:
+        raise OptionError("--indexing=file needs the file with the crystals: --fromfile-input-file=FILE")
+    if FILE not in o.engine_names and o.fromfile_input_file is not None:
+        raise OptionError("--fromfile-input-file needs --indexing=file")

@@ -9,7 +9,10 @@ ENGINES = (
     "asdf", "dirax", "felix", "ffbidx", "file", "mosflm", "pinkIndexer", "pinkindexer", "simulation",
     "smallcell", "taketwo", "xds", "xgandalf",
 )  # fmt: skip
-"""Indexing methods of CrystFEL; named on a command line they all mean gpuidx's own engine."""
+"""Indexing methods of CrystFEL; named on a command line all but `FILE` mean gpuidx's own engine."""
+
+FILE = "file"
+"""The method that takes crystals from a file."""
 
 SUFFIXES = (
     "axes", "bad", "cell", "comb", "latt", "multi", "nocell", "nolatt", "nomulti", "norefine", "noretry",

@@ -43,7 +43,7 @@ class EveryOption(RunOptions, OutputOptions, IntegrationOptions, IndexOptions, P
 
     @property
     def engine_names(self) -> tuple[str, ...]:
-        """Other programs' engines that ``--indexing`` names."""
+        """Methods of CrystFEL that ``--indexing`` names."""
         return tuple(n for n in (self.indexing or "").split(",") if n and n != "none")
 
     def optional_parts(self, has_cell: bool) -> list[str]:
@@ -51,7 +51,7 @@ class EveryOption(RunOptions, OutputOptions, IntegrationOptions, IndexOptions, P
         needed = {
             self.peaks,
             "filters" if self.filters else "",
-            "no cell" if self.does_index and not has_cell else "",
+            "no cell" if self.makes_trials and not has_cell else "",
             "prof2d" if "prof2d" in self.integration else "",
         }
         return [part for part in OPTIONAL_PARTS if part in needed]
@@ -60,6 +60,11 @@ class EveryOption(RunOptions, OutputOptions, IntegrationOptions, IndexOptions, P
     def does_index(self) -> bool:
         """Whether frames are to be indexed at all."""
         return self.indexing is None or bool(self.engine_names)
+
+    @property
+    def makes_trials(self) -> bool:
+        """Whether lattices are to be looked for, not taken from a file."""
+        return self.does_index and self.fromfile_input_file is None
 
 
 def flag(name: str) -> str:

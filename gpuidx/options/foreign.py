@@ -24,8 +24,7 @@ _INTERNAL = ("fd-stream", "fd-mille", "shm-name", "queue-semaphore", "worker-id"
 """Given by indexamajig to its own workers."""
 
 NOT_BUILT_IN = (
-    "--asapo-output-stream", "--mille", "--mille-dir=", "--mille-file=", "--max-mille-level=",
-    "--harvest-file=", "--fromfile-input-file=",
+    "--asapo-output-stream",
 )  # fmt: skip
 """Options of indexamajig that this version does not have; ``=`` says that a value follows."""
 

@@ -13,8 +13,12 @@ class IndexOptions:
 
     indexing: str | None = option(
         None, "--indexing", group=INDEXING, metavar="METHODS", hidden=("-z",),
-        help="none, or any of CrystFEL's methods: all mean gpuidx's own engine",
+        help="none; file (needs --fromfile-input-file); or any of CrystFEL's other methods: all mean "
+        "gpuidx's own engine",
     )  # fmt: skip
+    fromfile_input_file: str | None = option(
+        None, group=INDEXING, metavar="FILE", help="with --indexing=file: take the crystals from this file"
+    )
     pdb: str | None = option(
         None, "-p", "--pdb", group=INDEXING, metavar="FILE", help="unit cell, as .cell or PDB file"
     )
@@ -42,6 +46,14 @@ class IndexOptions:
     )
     refine_shift: bool = option(
         False, group=INDEXING, help="fit the shift of the detector for each crystal, use and report it"
+    )
+    mille: bool = option(False, group=INDEXING, help="write data for align_detector (Millepede-II)")
+    mille_dir: str = option(".", group=INDEXING, metavar="FOLDER", help="folder for them, made if absent")
+    mille_file: str = option(
+        "mille-data.bin", group=INDEXING, metavar="FILE", help="file for them in that folder; overwritten"
+    )
+    max_mille_level: int = option(
+        99, group=INDEXING, metavar="N", help="with --mille: depth of the smallest groups of panels"
     )
     wavelength_estimate: float | None = option(
         None, group=INDEXING, metavar="M", help="warn about frames that differ by more than 10 percent"

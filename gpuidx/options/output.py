@@ -26,3 +26,7 @@ class OutputOptions:
     peaks_in_stream: bool = option(True, group=OUTPUT, off=True, help="leave out the peak lists")
     refls_in_stream: bool = option(True, group=OUTPUT, off=True, help="leave out the reflection lists")
     serial_start: int = option(1, group=OUTPUT, metavar="N", help="serial number of the first frame")
+    harvest_file: str | None = option(
+        None, group=OUTPUT, metavar="FILE",
+        help="write the parameters of the run to this JSON file, unless --serial-start is above 1",
+    )  # fmt: skip

@@ -4,6 +4,7 @@
 from gpuidx.options import LinkOptions, SourceOptions
 from gpuidx.options.token import Secret
 from gpuidx.sources.asapo import Asapo, Where
+from gpuidx.sources.asapo.questions import STREAMS, ask
 from gpuidx.sources.contract import Lender, LiveSource, Source, Taken
 from gpuidx.sources.files import Files
 from gpuidx.sources.listing import naming
@@ -11,7 +12,7 @@ from gpuidx.sources.request import Request
 from gpuidx.sources.unasked import Unasked
 from gpuidx.sources.wiring import read_wiring
 
-__all__ = ["Lender", "LiveSource", "Source", "Taken", "open_links", "open_source"]
+__all__ = ["Lender", "LiveSource", "Source", "Taken", "open_links", "open_source", "streams_of"]
 
 PATIENCE = 60.0
 """s without data after which ASAP::O's streams count as ended, unless the user says: as indexamajig's."""
@@ -50,8 +51,20 @@ def open_links(options: LinkOptions) -> LiveSource:
     return Unasked(addresses, options.image_data, tags, wiring)
 
 
-def _asapo(options: SourceOptions) -> Asapo:
-    where = Where(
+def streams_of(options: SourceOptions) -> tuple[tuple[str, int], ...]:
+    """The streams of the ASAP::O source that the options name, and how many messages are in each.
+
+    Raises
+    ------
+    ServiceError
+        If the service does not say.
+    """
+    found = ask(_where(options), options.asapo_token or Secret(""), STREAMS)["streams"]
+    return tuple((str(stream["name"]), int(stream["lastId"])) for stream in found)
+
+
+def _where(options: SourceOptions) -> Where:
+    return Where(
         endpoint=options.asapo_endpoint or "",
         beamtime=options.asapo_beamtime or "",
         source=options.asapo_source or "",
@@ -60,8 +73,11 @@ def _asapo(options: SourceOptions) -> Asapo:
         acks=options.asapo_acks,
         resend=round(1e3 * options.asapo_resend_after),
     )
+
+
+def _asapo(options: SourceOptions) -> Asapo:
     return Asapo(
-        where,
+        _where(options),
         options.asapo_token or Secret(""),
         options.asapo_stream or "",
         patience=PATIENCE if options.no_data_timeout is None else options.no_data_timeout,

@@ -83,6 +83,10 @@ class Source(Protocol):
         """Take note of what the poller reported; renew what was lost."""
         ...
 
+    def connected(self) -> bool:
+        """Whether there is a connection to a sender, as far as was noticed; where none lasts, always."""
+        ...
+
     def ready(self) -> bool:
         """Whether `take` would give something now."""
         ...
@@ -133,6 +137,10 @@ class Lender(Source, Protocol):
     def ask(self, free: int) -> None:
         """Do nothing: a message is asked for when there is a slot for it."""
         return
+
+    def connected(self) -> bool:
+        """Each request makes a connection of its own."""
+        return True
 
     def ready(self) -> bool:
         """Never: see `filled`."""

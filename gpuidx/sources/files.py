@@ -144,6 +144,10 @@ class Files:
             self._there = entry.filename
             entry.events = iter((entry.event,)) if entry.event is not None else events_of(answer.frames)
 
+    def connected(self) -> bool:
+        """Nothing has to connect."""
+        return True
+
     def ready(self) -> bool:
         """Whether the next frame is known."""
         while self._next is None and not self._stopped:

@@ -139,6 +139,10 @@ class Request:
         else:
             self._renew(link)
 
+    def connected(self) -> bool:
+        """Whether a server is there."""
+        return any(link.connected for link in self._by_socket.values())
+
     def ready(self) -> bool:
         """Whether an answer is there."""
         return bool(self._ready)

@@ -87,6 +87,10 @@ class Unasked:
             self.notes["connections lost"] += self._link.look()
             self._told = self._told or self._link.connected
 
+    def connected(self) -> bool:
+        """Whether there is a sender."""
+        return self._link is not None and self._link.connected
+
     def ready(self) -> bool:
         """Whether a message may be there."""
         return self._there and not self._stopped

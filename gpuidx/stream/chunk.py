@@ -48,7 +48,7 @@ from gpuidx.stream.text import (
 )
 
 INDEXED_BY = "file"
-"""CrystFEL's name for results of an indexer that is not its own; its readers complain about unknown names."""
+"""CrystFEL's name for results from elsewhere; its readers complain about unknown names."""
 
 INDEXER_LINE = f"gpuidx/indexer = gpuidx {__version__}"
 NO_IMAGE_LINE = "gpuidx/image_data = not read"
@@ -115,6 +115,7 @@ class ChunkWriter:
         yield f"indexed_by = {INDEXED_BY if result.crystals else 'none'}"
         if result.crystals:
             yield f"n_indexing_tries = {result.n_tries}"
+        if any(crystal.score is not None for crystal in result.crystals):
             yield INDEXER_LINE
         if frame.stream:
             yield f"{STREAM_NAME} = {one_line(frame.stream)}"
@@ -196,7 +197,8 @@ def crystal_lines(crystal: Crystal) -> Iterator[str]:
         yield "{} = {:f} ({:f} {:f} {:f})".format(name, *residual)
     x, y = (1e3 * shift + 0.0 for shift in crystal.shift)  # + 0.0: no minus before a zero
     yield f"predict_refine/det_shift x = {x:.3f} y = {y:.3f} mm"
-    yield f"gpuidx/score = {crystal.score:.3f}"
+    if crystal.score is not None:
+        yield f"gpuidx/score = {crystal.score:.3f}"
 
 
 def _inverse(inv_d: float) -> float:

@@ -152,7 +152,7 @@ def _read_chunk(lines: Lines) -> StreamChunk:
                 raise lines.wrong("a chunk begins before the last one has ended")
             else:
                 _chunk_line(chunk, line)
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, OverflowError) as error:
             raise lines.wrong(f"{line!r} is not understood: {error}") from error
     if not chunk.filename or chunk.photon_energy is None:
         raise lines.wrong("a chunk without Image filename or photon_energy_eV")

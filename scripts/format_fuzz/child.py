@@ -21,7 +21,7 @@ import numpy as np
 from format_fuzz.damage import damaged
 from format_fuzz.subjects import SUBJECTS, Subject
 from gpuidx.errors import Rejected
-from gpuidx.model import PIXEL_TYPES
+from gpuidx.model import PIXEL_TYPES, Frame
 
 LONGEST = 2.0
 """s of processor time that a case may take."""
@@ -62,9 +62,8 @@ def attempt(subject: Subject, seed: int, case: int, count: Counter[str], watch: 
         frame = subject.decoder.decode(message)
         watch.on = False
         count["decoded"] += 1
-        image = frame.image
-        if image is None or image.dtype.str[1:] not in PIXEL_TYPES or not np.isfinite(frame.wavelength):
-            return f"an odd frame: {image.dtype if image is not None else None}, {frame.wavelength}"
+        if frame is not None and (odd := _odd(frame)):
+            return odd
     except Rejected as rejected:
         count[rejected.reason] += 1
         if not rejected.detail.isprintable() or len(rejected.detail) > 1000:
@@ -78,6 +77,13 @@ def attempt(subject: Subject, seed: int, case: int, count: Counter[str], watch: 
     if watch.seen:
         return f"did more than decode: {watch.seen.pop()}"
     return f"took {took:.1f} s" if took > LONGEST else None
+
+
+def _odd(frame: Frame) -> str | None:
+    image = frame.image
+    if image is None or image.dtype.str[1:] not in PIXEL_TYPES or not np.isfinite(frame.wavelength):
+        return f"an odd frame: {image.dtype if image is not None else None}, {frame.wavelength}"
+    return None
 
 
 def say(thing: dict[str, Any]) -> None:

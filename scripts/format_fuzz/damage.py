@@ -2,6 +2,7 @@
 """Messages damaged at random: the same damage for the same number of a case."""
 
 import random
+import re
 import struct
 
 HEAD = 1500
@@ -10,6 +11,9 @@ HEAD = 1500
 NUMBERS = (0, 1, 2, 7, 8, 255, 256, 2**15, 2**16, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63, 2**64 - 1)
 
 DIGITS = (b"0", b"-1", b"1e999", b"NaN", b"4294967296", b"99999999999999999999", b"null", b"[]", b"{}", b'""')
+
+
+_NUMBER = re.compile(rb"[0-9]+")
 
 
 def damaged(parts: list[bytes], seed: int, case: int) -> list[bytes]:
@@ -56,9 +60,6 @@ def one_change(part: bytes, rng: random.Random) -> bytes:
 
 def digits_changed(part: bytes, at: int, rng: random.Random) -> bytes:
     """Text with the next number replaced; for numbers in JSON and headers."""
-    while at < len(part) and not chr(part[at]).isdecimal():
-        at += 1
-    end = at
-    while end < len(part) and chr(part[end]).isdecimal():
-        end += 1
-    return part[:at] + rng.choice(DIGITS) + part[end:]
+    number = _NUMBER.search(part, at)
+    begin, end = number.span() if number else (len(part), len(part))
+    return part[:begin] + rng.choice(DIGITS) + part[end:]

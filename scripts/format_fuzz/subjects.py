@@ -1,29 +1,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is fuzzed: for each format some good messages, and a decoder for them.
+"""What is fuzzed: for each format some good messages, and a decoder for them; parsers are in `texts`.
 
 To add a format, write a function that gives a `Subject` and name it in `SUBJECTS`.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+from msgpack import packb as pack
 
+from format_fuzz.texts import Receives, cells, geometries, lists, streams
 from gpuidx.errors import Rejected
 from gpuidx.formats.cbf import CbfDecoder
 from gpuidx.formats.chunks import COMPRESSIONS, unpack
 from gpuidx.formats.dectris_v1 import DectrisV1Decoder
 from gpuidx.formats.dectris_v2 import DectrisV2Decoder
-from gpuidx.formats.frame import Buffers
 from gpuidx.formats.hdf5_messages import Hdf5Messages
 from gpuidx.formats.jungfraujoch import JungfraujochDecoder
 from gpuidx.formats.lclstreamer import LclstreamerDecoder
-from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.messages import MsgPackDecoder
 from gpuidx.formats.one_image import OneImage
 from gpuidx.formats.seedee import SeedeeDecoder
-from gpuidx.geometry import Geometry, parse_geometry
+from gpuidx.formats.setting import Setting
+from gpuidx.geometry import parse_geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message
 from gpuidx.options import Options
@@ -58,10 +59,10 @@ IMAGE = np.random.default_rng(1).poisson(3, (40, 48)).astype("<i4")
 
 
 class Decodes(Protocol):
-    """A decoder of one format."""
+    """A decoder of one format, or something else that reads a message."""
 
-    def decode(self, message: Message) -> Frame:
-        """The frame, or `gpuidx.errors.Rejected`."""
+    def decode(self, message: Message) -> Frame | None:
+        """The frame, None if there is none to be checked, or `gpuidx.errors.Rejected`."""
 
 
 def whole_message(parts: list[bytes]) -> Message:
@@ -94,7 +95,7 @@ class Subject:
 
 
 def decoder_of(
-    kind: Callable[..., Decodes],
+    kind: Callable[[Setting], Decodes],
     wavelength: str = "Wavelength A",
     clen: str = "Detector_distance m",
     **options: Any,
@@ -103,9 +104,7 @@ def decoder_of(
     geometry = parse_geometry(GEOMETRY.format(wavelength=wavelength, clen=clen), "fuzz.geom")
     given: dict[str, Any] = {"peaks": "peakfinder8", "zmq_input": ("tcp://h:1",), "zmq_subscribe": ("",)}
     run = Options(geometry="fuzz.geom", output="fuzz.stream", indexing="none", **(given | options))
-    notes = Counter[str]()
-    headers = HeaderLookup(geometry, run.copy_header, notes, run)
-    return kind(geometry, run, headers, Masks(geometry), Buffers(geometry.arrays), notes)
+    return kind(Setting.of(geometry, run, Masks(geometry)))
 
 
 def seedee() -> Subject:
@@ -134,16 +133,8 @@ def cbf() -> Subject:
 class Chunks:
     """Decodes nothing but compressed pixels: a byte for their compression, and a chunk."""
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        options: Options,
-        headers: HeaderLookup,
-        masks: Masks | None,
-        buffers: Buffers,
-        notes: Counter[str],
-    ) -> None:
-        self._frames = OneImage(geometry, options, headers, masks, buffers)
+    def __init__(self, setting: Setting) -> None:
+        self._frames = OneImage(setting)
 
     def decode(self, message: Message) -> Frame:
         """The frame, with the geometry's own header values."""
@@ -231,8 +222,8 @@ def lclstreamer() -> Subject:
 class LastFrame:
     """Decodes the last frame of an HDF5 message, once it has said how many there are."""
 
-    def __init__(self, *made_from: Any) -> None:
-        self._messages = Hdf5Messages(*made_from)
+    def __init__(self, setting: Setting) -> None:
+        self._messages = Hdf5Messages(setting)
 
     def decode(self, message: Message) -> Frame:
         """As `Hdf5Messages.decode`."""
@@ -264,6 +255,30 @@ def hdf5() -> Subject:
     return Subject(messages, decoder, cases=100_000)
 
 
+def msgpack() -> Subject:
+    def packed(image: Any, text: bool, **image_keys: Any) -> bytes:
+        pixels = {"type": image.dtype.str, "shape": list(image.shape), "data": image.tobytes()}
+        spots = {"fs": [1.0, 20.5], "ss": [2.0, 30.5], "intensity": [100.0, 50]}
+        values = {"Wavelength": 1.1, "Detector_distance": 0.1, "image": pixels | image_keys, "peaks": spots}
+        return bytes(pack(values if text else {key.encode(): value for key, value in values.items()}))
+
+    kinds = [IMAGE.astype(letters) for letters in ("<u2", ">i4", "<f4", "<i8")]
+    messages = [[packed(image, text)] for image in kinds for text in (True, False)]
+    messages += [[b"\x92" + messages[0][0] + messages[1][0]], [packed(IMAGE, text=True, nd=True, kind=b"")]]
+    more = "m\npeak_list = peaks"
+    return Subject(messages, decoder_of(MsgPackDecoder, clen=f"Detector_distance {more}", peaks="msgpack"))
+
+
+def receiving() -> Subject:
+    """One message of each format, with a tag in front and without, and the start messages of series."""
+    single = [make().messages[0] for make in (cbf, lclstreamer, msgpack, seedee)]
+    starts = dectris.v1_start(1, {}, BAD), dectris.v2_start({}), jfjoch.start({})
+    images = dectris.v1_image(IMAGE.astype("u2")), dectris.v2_image({"1": IMAGE.astype("u2")})
+    messages = [parts[-1:] if len(parts) > 2 else parts for parts in single]
+    tagged = [[b"ondadata", parts[-1]] for parts in messages] + [[b"ondadata" + messages[2][0]]]
+    return Subject([*messages, *map(list, starts), *map(list, images), *tagged], Receives())
+
+
 SUBJECTS: dict[str, Callable[[], Subject]] = {
     "cbf": cbf,
     "chunks": chunks,
@@ -272,5 +287,11 @@ SUBJECTS: dict[str, Callable[[], Subject]] = {
     "hdf5": hdf5,
     "jungfraujoch": jungfraujoch,
     "lclstreamer": lclstreamer,
+    "msgpack": msgpack,
     "seedee": seedee,
+    "receiving": receiving,
+    "cell-files": lambda: Subject(*cells()),
+    "geometry-files": lambda: Subject(*geometries()),
+    "lists": lambda: Subject(*lists()),
+    "streams": lambda: Subject(*streams()),
 }

@@ -152,7 +152,8 @@ def compile_jobs(major: int, extent: str) -> list[Row]:
 def compile_all(extent: str, majors: tuple[int, ...] = MAJORS) -> list[Row]:
     """Compile with each NVRTC, in a process of its own; see `jobs`."""
     tests = Path(__file__).resolve().parents[1]
-    environment = os.environ | {"PYTHONPATH": str(tests)}
+    path = f"{tests.parent}{os.pathsep}{tests}"  # the kernels of this tree, whatever is installed
+    environment = os.environ | {"PYTHONPATH": path}
     processes = [
         subprocess.Popen(
             [sys.executable, __file__, str(major), extent],

@@ -117,6 +117,26 @@ def odd_lists() -> dict[str, NDArray[np.float64]]:
     }
 
 
+def flat_lattice(wavelength: float = 0.0251, finest: float = 6.0) -> NDArray[np.float64]:
+    """Forty peaks of lysozyme with its short axis along the beam: every peak has the index 0 there.
+
+    Electrons to 6 Å, unless another wavelength and resolution is asked for, Å.
+    """
+    rng, n = np.random.default_rng(2), range(-13, 14)
+    kl = np.array([(k, m) for k in n for m in n if 0 < k * k + m * m < (79.0 / finest) ** 2])
+    g = np.zeros((40, 3))
+    g[:, :2] = rng.permutation(kl)[:40] @ [[0.6, 0.8], [-0.8, 0.6]] / 79.0
+    g[:, 2] = -0.5 * wavelength * (g**2).sum(1)  # on the Ewald sphere
+    return g + rng.normal(size=g.shape) * (1e-4, 1e-4, 0.0)
+
+
+def flat_random(n_peaks: int, seed: int) -> NDArray[np.float64]:
+    """Random peaks to 2.2 Å on the Ewald sphere of electrons."""
+    rng = np.random.default_rng(seed)
+    length, angle = 0.45 * np.sqrt(rng.uniform(0.002, 1, n_peaks)), rng.uniform(0, 2 * np.pi, n_peaks)
+    return np.column_stack([length * np.cos(angle), length * np.sin(angle), -0.5 * 0.0251 * length**2])
+
+
 def lines(count: int) -> list[NDArray[np.float64]]:
     """Evenly spaced peaks on one line: any lattice with one row of that spacing would explain them."""
     line = np.outer(np.linspace(0.01, 0.4, 30), (0.6, 0.8, -0.05))

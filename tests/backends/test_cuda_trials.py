@@ -4,8 +4,26 @@
 import emulator
 import numpy as np
 import pytest
-from backends.device_trials import LARGEST_ANGLE, bits, compare, device_trials, index_lists, start
-from backends.peak_lists import CONDITIONS, lines, nearest, odd_lists, simulated, trials, with_weak_peaks
+from backends.device_trials import (
+    LARGEST_ANGLE,
+    bits,
+    compare,
+    compare_lists,
+    device_trials,
+    index_lists,
+    start,
+)
+from backends.peak_lists import (
+    CONDITIONS,
+    flat_lattice,
+    flat_random,
+    lines,
+    nearest,
+    odd_lists,
+    simulated,
+    trials,
+    with_weak_peaks,
+)
 from backends.trial_proof import attempts_made, attempts_of_the_cpu
 from backends.ways import fresh_device
 
@@ -52,6 +70,12 @@ def test_random_peaks_are_no_lattice():
     counts = (10, 14, 30, 100)
     lists = [simulated(name, 100, n_peaks=n, spurious=1.0) for name in ("lyso", "p1") for n in counts]
     assert compare(lists) == []
+
+
+def test_an_axis_along_the_beam_of_electrons_is_no_evidence():
+    lists = [(flat_random(76, 4), SIGMA), (flat_lattice(), SIGMA)]
+    (angle,) = compare_lists(trials("lyso"), device_trials("lyso"), lists)
+    assert angle < LARGEST_ANGLE
 
 
 @pytest.mark.parametrize("name", ["lyso", "p1", "cys"])

@@ -6,11 +6,24 @@ import warnings
 
 import numpy as np
 import pytest
-from backends.peak_lists import CONDITIONS, Tally, lines, lysozyme, nearest, odd_lists, simulated, trials
+from backends.peak_lists import (
+    CONDITIONS,
+    Tally,
+    flat_lattice,
+    flat_random,
+    lines,
+    lysozyme,
+    nearest,
+    odd_lists,
+    simulated,
+    trials,
+)
 
-from gpuidx.backends.constants import ATTEMPTS
-from gpuidx.backends.cpu.search import find_lattice
+from gpuidx.backends.constants import ACCEPT, ATTEMPTS
+from gpuidx.backends.cpu.score import believed, count_indexed
+from gpuidx.backends.cpu.search import attempt, find_lattice
 from gpuidx.backends.cpu.trials import Trials, belongs
+from gpuidx.backends.cpu.vectors import usable_peaks
 from gpuidx.cell import UnitCell
 from gpuidx.errors import BackendError
 from gpuidx.lattice import same_lattice
@@ -41,6 +54,25 @@ def test_random_peaks_are_no_lattice():
             scores += candidates
             assert n_tries == (2 if n_peaks == 10 else 6)
     assert scores == []
+
+
+@pytest.mark.parametrize(("name", "seed"), [("lyso", 4), ("p1", 8), ("mono", 1)])
+def test_an_axis_along_the_beam_of_electrons_is_no_evidence(name, seed):
+    q, own, buffer = flat_random(76, seed), trials(name), np.empty(50_000, np.float32)
+    peaks, length = usable_peaks(q)
+    each = [attempt(peaks, length, own.cell.tables, *kind, 5e-4, buffer) for kind in ATTEMPTS]
+    score, V, shift = max(each, key=lambda one: one[0])
+    assert score > ACCEPT
+    assert count_indexed(peaks, V, shift)[2] == 2
+    assert believed(score, peaks, V, shift)[0] < 10
+    assert own.index(q, 5e-4) == ([], 1)
+
+
+@pytest.mark.parametrize(("wavelength", "finest"), [(0.0251, 6.0), (1.3, 11.0)])
+def test_a_lattice_with_an_axis_along_the_beam_is_found_by_the_others(wavelength, finest):
+    ((found,), _) = trials("lyso").index(flat_lattice(wavelength, finest), EXPERIMENTS["lyso"].shift_sigma)
+    assert np.abs(found.axes[0, 2]) == pytest.approx(38.0, abs=0.2)
+    assert found.score < 40 * 4.5
 
 
 @pytest.mark.parametrize("name", ["lyso", "psi", "p1", "rhod", "cys", "insu"])

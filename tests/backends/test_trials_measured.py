@@ -58,7 +58,7 @@ def test_all_measured_lysozyme_lists_index(lysozyme):
     for name, q in lists.items():
         (candidate,), _ = trials.index(q, SHIFT_SIGMA)
         peaks, _ = usable_peaks(q)
-        n_indexed, _ = count_indexed(peaks, candidate.axes, candidate.shift)
+        n_indexed, _, _ = count_indexed(peaks, candidate.axes, candidate.shift)
         fewest, most = N_INDEXED[name.split("_")[1]]
         assert candidate.score > 800, name
         assert 0.95 * fewest <= n_indexed <= 1.05 * most, name

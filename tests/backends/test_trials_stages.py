@@ -35,10 +35,10 @@ def turned(rows, axis, radians):
     return rows @ (np.eye(3) + math.sin(radians) * K + (1 - math.cos(radians)) * K @ K)
 
 
-def plain_likelihood(q, rows, shift, sigma):
+def plain_likelihood(q, rows, shift, sigma, n_axes=3):
     hkl = (q - (*shift, 0)) @ rows.T
     square = ((hkl - np.rint(hkl)) ** 2).sum(1)
-    density = np.exp(-square / (2 * sigma**2)) / ((2 * math.pi) ** 1.5 * sigma**3)
+    density = np.exp(-square / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma) ** n_axes
     return np.log(0.5 + 0.5 * density).sum()
 
 
@@ -245,13 +245,16 @@ def test_likelihood_follows_its_formula(n_peaks):
     each = [plain_likelihood(q, rows, shift, sigma) for sigma in (0.12, 0.06, 0.03)]
     for n in (1, 2, 3):
         assert likelihood(peaks, rows, shift, n) == pytest.approx(max(each[:n]), rel=1e-9)
+    for n_axes in (1, 2):
+        each = [plain_likelihood(q, rows, shift, sigma, n_axes) for sigma in (0.12, 0.06, 0.03)]
+        assert likelihood(peaks, rows, shift, 3, n_axes) == pytest.approx(max(each), rel=1e-9)
 
 
 def test_indexed_peaks_are_counted(frame):
     _, peaks, _, rows = frame
     hkl = peaks[:3].T @ rows.T
     well = (np.abs(hkl - np.rint(hkl)) < 0.2).all(1)
-    assert count_indexed(peaks, rows, np.zeros(2)) == (well.sum(), True)
+    assert count_indexed(peaks, rows, np.zeros(2)) == (well.sum(), True, 3)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +273,15 @@ def test_lattices_need_different_reflections_off_one_line(hkl, enough):
     rows = np.diag([40.0, 50.0, 60.0])
     q = np.linalg.solve(rows, np.array(hkl, float).T)
     peaks = np.concatenate([q, np.ones((1, len(hkl)))])
-    assert count_indexed(peaks, rows, np.zeros(2)) == (len(hkl), enough)
+    assert count_indexed(peaks, rows, np.zeros(2))[:2] == (len(hkl), enough)
+
+
+@pytest.mark.parametrize(("n_away", "n_axes"), [(0, 2), (1, 2), (2, 3), (19, 3)])
+def test_an_axis_counts_if_a_tenth_of_the_reflections_are_off_zero_there(n_away, n_axes):
+    hkl = np.array([(k < n_away, k + 1, k * k % 7 - 3) for k in range(20)], float)
+    rows = np.diag([40.0, 50.0, 60.0])
+    peaks = np.concatenate([np.linalg.solve(rows, hkl.T), np.ones((1, 20))])
+    assert count_indexed(peaks, rows, np.zeros(2)) == (20, True, n_axes)
 
 
 def test_a_lattice_is_strong_by_its_score_for_each_indexed_peak():

@@ -8,6 +8,7 @@ import pytest
 from backends.peak_lists import Tally, odd_lists, read_benchmark, simulated
 
 from gpuidx.backends.constants import DIRECT, PAIRS
+from gpuidx.backends.cpu import unknown_cell
 from gpuidx.backends.cpu.unknown_cell import UnknownCellTrials
 from gpuidx.backends.cpu.unknown_combine import divided, fitted
 from gpuidx.backends.cpu.unknown_vectors import find_axes
@@ -44,6 +45,15 @@ def test_random_peaks_are_no_lattice():
         for name in ("lyso", "cys"):
             true = simulated(name, 100 + seed, n_peaks=n_peaks, spurious=1.0)
             assert trials(retry=True, multi=True).index(true.q, true.shift_sigma) == ([], 2)
+
+
+@pytest.mark.parametrize(("height", "n_found"), [(0.0, 0), (0.1, 1)])
+def test_an_axis_with_the_index_0_everywhere_is_not_determined(height, n_found, monkeypatch):
+    axes, hk = np.diag((40.0, 50.0, 60.0)), np.stack(np.mgrid[-3:4, -3:4], -1).reshape(-1, 2)
+    hkl = np.column_stack([hk, np.rint(height * hk**2 @ (1, 1))])
+    monkeypatch.setattr(unknown_cell, "best_cell", lambda *_: (500.0, axes))
+    candidates, _ = trials("lyso").index(hkl @ np.linalg.inv(axes) + (0, 0, 1e-3), 0.0)
+    assert len(candidates) == n_found
 
 
 @pytest.mark.parametrize("what", odd_lists())

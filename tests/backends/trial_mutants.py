@@ -48,8 +48,8 @@ TRIAL_MUTANTS = (
     ),
     KernelMutant(
         "the score knows two widths only",
-        "likelihood<N_SCORE_SIGMAS>",
-        "likelihood<N_COARSE_SIGMAS>",
+        "float score = likelihood<N_SCORE_SIGMAS>",
+        "float score = likelihood<N_COARSE_SIGMAS>",
         "lattices",
     ),
     KernelMutant(
@@ -69,6 +69,12 @@ TRIAL_MUTANTS = (
         "*enough = __syncthreads_or(off);",
         "*enough = true;",
         "number or tries",
+    ),
+    KernelMutant(
+        "an axis along the beam counts",
+        "if (enough && n_axes < 3)",
+        "if (enough && n_axes < 0)",
+        "lattices",
     ),
     KernelMutant(
         "two attempts that agree do not end a trial",

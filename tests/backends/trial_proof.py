@@ -7,11 +7,11 @@ from unittest.mock import patch
 
 import numpy as np
 from backends.device_trials import bits, device_trials, index_lists, start
-from backends.peak_lists import simulated, trials
+from backends.peak_lists import flat_lattice, simulated, trials
 from backends.ways import DEVICE
 
 from gpuidx.backends.constants import ACCEPT, ATTEMPTS, FEWEST_PEAKS, SAME_ANGLE
-from gpuidx.backends.cpu.score import agree, count_indexed, is_strong
+from gpuidx.backends.cpu.score import agree, believed, is_strong
 from gpuidx.backends.cpu.search import _different, attempt
 from gpuidx.backends.cpu.vectors import usable_peaks
 from gpuidx.backends.cuda import trials as trials_module
@@ -34,7 +34,7 @@ def proof_lists(cell_name: str) -> tuple[np.ndarray, ...]:
     two = simulated("lyso", 1, n_peaks=50, n_lattices=2).q
     reciprocal = np.linalg.inv(trials("lyso").cell.reduced).T
     row = [(3, k, 2) for k in range(-4, 5)] @ reciprocal  # fits the lattice, and many others
-    return q, two, weak, row, np.repeat(q[:1], 9, axis=0), q[:5], q[:0]
+    return q, two, weak, row, np.repeat(q[:1], 9, axis=0), q[:5], q[:0], flat_lattice()
 
 
 def findings(check: bool = False) -> set[str]:
@@ -154,8 +154,8 @@ def _cpu_attempts(cell_name: str, q: bytes, shift_sigma: float) -> int:
         return 1
     for number, (anchor, kind) in enumerate(ATTEMPTS):
         score, axes, shift = attempt(peaks, length, cell, anchor, kind, shift_sigma, buffer)
-        n_indexed, enough = count_indexed(peaks, axes, shift)
-        if score < ACCEPT or not enough:
+        score, n_indexed = believed(score, peaks, axes, shift)
+        if score < ACCEPT:
             continue
         if best >= ACCEPT and agree(axes, best_axes, SAME_ANGLE):
             return number + 1

@@ -50,6 +50,17 @@ def test_an_output_of_another_version_is_overwritten(tmp_path):
     assert path.read_bytes() == b"head format 2.3\n"
 
 
+def test_an_output_without_head_is_recognised_by_a_function(tmp_path):
+    path = tmp_path / "out.bin"
+    path.write_bytes(b"ours and more")
+    Output(str(path), is_ours=lambda begin: begin.startswith(b"ours")).close()
+    assert path.read_bytes() == b""
+    path.write_bytes(b"theirs")
+    with pytest.raises(StreamError, match="is not an output of an earlier run"):
+        Output(str(path), is_ours=lambda begin: begin.startswith(b"ours"))
+    assert path.read_bytes() == b"theirs"
+
+
 def test_an_empty_file_is_overwritten(tmp_path):
     path = tmp_path / "out.stream"
     path.touch()

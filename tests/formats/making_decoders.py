@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A decoder of one format, a message of several parts, and the geometry of a single panel."""
 
-from collections import Counter
 from typing import Any, TypeVar
 
 from formats.making import Slot
 
-from gpuidx.formats.frame import Buffers
-from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.setting import Setting
 from gpuidx.geometry import parse_geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Message
@@ -36,11 +34,8 @@ def made(kind: type[AnyDecoder], text: str, masks: bool = False, **options: Any)
     given = {"peaks": "peakfinder8", "zmq_input": ("tcp://h:1",), "zmq_subscribe": ("",)} | options
     geometry = parse_geometry(text.replace("{extra}", ""), "test.geom")
     run = Options(geometry="test.geom", output="test.stream", indexing="none", **given)
-    notes = Counter[str]()
-    headers = HeaderLookup(geometry, run.copy_header, notes, run)
-    known = Masks(geometry) if masks else None
     create: Any = kind
-    decoder: AnyDecoder = create(geometry, run, headers, known, Buffers(geometry.arrays), notes)
+    decoder: AnyDecoder = create(Setting.of(geometry, run, Masks(geometry) if masks else None))
     return decoder
 
 

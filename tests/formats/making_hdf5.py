@@ -2,7 +2,6 @@
 """HDF5 files as messages, and a decoder of them."""
 
 import io
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +12,8 @@ from formats.making import IMAGE, Slot
 from formats.making_files import FILE
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.frame import Buffers
 from gpuidx.formats.hdf5_messages import Hdf5Messages
-from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.setting import Setting
 from gpuidx.geometry import parse_geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message
@@ -31,10 +29,7 @@ def messages(text: str = FILE, extra: str = "", with_masks: bool = False, **opti
     given = {"peaks": "peakfinder8", "zmq_input": "tcp://h:1", "zmq_subscribe": ("",)} | options
     geometry = parse_geometry(text.replace("{extra}", extra), "test.geom")
     run = Options(geometry="test.geom", output="test.stream", indexing="none", **given)
-    notes: Counter[str] = Counter()
-    headers = HeaderLookup(geometry, run.copy_header, notes, run)
-    masks = Masks(geometry) if with_masks else None
-    return Hdf5Messages(geometry, run, headers, masks, Buffers(geometry.arrays), notes)
+    return Hdf5Messages(Setting.of(geometry, run, Masks(geometry) if with_masks else None))
 
 
 def message(data: bytes, number: int = 0) -> Message:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Decoders of detectors' own protocols, and messages for them as a source hands them over."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +9,7 @@ import pytest
 from formats.making import IMAGE, PANELS
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.frame import Buffers
-from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.setting import Setting
 from gpuidx.geometry import parse_geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame, Message
@@ -28,10 +26,9 @@ def making(kind: Any, text: str = FIXED, extra: str = "", masked: bool = False, 
     geometry = parse_geometry(text.replace("{extra}", extra), "test.geom")
     given = {"peaks": "peakfinder8", "zmq_input": ("tcp://h:1",), "zmq_subscribe": ("",)} | options
     run = Options(geometry="test.geom", output="test.stream", indexing="none", **given)
-    notes: Counter[str] = Counter()
-    headers, buffers = HeaderLookup(geometry, run.copy_header, notes, run), Buffers(geometry.arrays)
-    decoder = kind(geometry, run, headers, Masks(geometry) if masked else None, buffers, notes)
-    decoder.notes = notes
+    setting = Setting.of(geometry, run, Masks(geometry) if masked else None)
+    decoder = kind(setting)
+    decoder.notes = setting.notes
     return decoder
 
 

@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 
 from gpuidx.errors import Rejected
 from gpuidx.formats.frame import PIXEL_OF
-from gpuidx.formats.hdf5_messages import SIGNATURE
+from gpuidx.formats.hdf5_known import SIGNATURE
 from gpuidx.model import PIXEL_TYPES
 from gpuidx.simulation.encode_hdf5 import COMPRESSIONS
 

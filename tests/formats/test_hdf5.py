@@ -134,6 +134,7 @@ def test_no_image_is_read_without_image_data(tmp_path):
 
 REJECTED: dict[str, tuple[dict[str, Any], str, str, str, str]] = {
     "no dataset": ({"data": None}, FILE, "//", "missing key", "'/entry/data' is not there"),
+    "data elsewhere": ({"data": None}, FILE, "//", "missing key", "; '/' has 'beam', 'det'"),
     "no energy": ({"energy": None}, FILE, "//", "missing key", "'/beam/energy' is not there"),
     "three dimensions": ({"data": FRAMES}, FILE, "//", "wrong shape", "(3, 64, 64); the geometry has 2"),
     "too small": ({"data": IMAGE[:40]}, FILE, "//", "wrong shape", "(40, 64), the geometry needs (64, 64)"),

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real files sent whole as messages: the frames are those that the files have on the disk."""
 
-from collections import Counter
-
 import h5py
 import pytest
 from formats.making_hdf5 import message
 from numpy.testing import assert_array_equal
 
-from gpuidx.formats.frame import Buffers
 from gpuidx.formats.hdf5 import Hdf5Files
 from gpuidx.formats.hdf5_messages import Hdf5Messages
-from gpuidx.formats.lookup import HeaderLookup
+from gpuidx.formats.setting import Setting
 from gpuidx.geometry import parse_geometry
 from gpuidx.model import Message
 from gpuidx.options import Options
@@ -35,9 +32,8 @@ def test_a_file_as_a_message_gives_the_frames_of_the_file(data_folder, file):
         geometry=geom, output="o.stream", indexing="none", peaks="none", zmq_input=("tcp://h:1",),
         zmq_subscribe=("",),
     )  # fmt: skip
-    headers = HeaderLookup(geometry, (), Counter(), run)
-    made_from = (geometry, run, headers, None, Buffers(geometry.arrays), Counter[str]())
-    sent, files = Hdf5Messages(*made_from), Hdf5Files(*made_from)
+    setting = Setting.of(geometry, run)
+    sent, files = Hdf5Messages(setting), Hdf5Files(setting)
     data = path.read_bytes()
     assert sent.frame_count(message(data)) == n_frame
     for number in range(n_frame):

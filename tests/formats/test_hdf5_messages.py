@@ -12,6 +12,7 @@ from formats.making_hdf5 import DATA, FRAMES, HEADERS, decode, made, message, me
 from numpy.testing import assert_array_equal
 
 from gpuidx.formats.hdf5_messages import MOST_FRAMES, begins
+from gpuidx.geometry.masks import Masks
 from gpuidx.simulation.encode_hdf5 import COMPRESSIONS
 
 BITS_ONLY = {"chunks": (64, 64), **hdf5plugin.Bitshuffle(cname="none")}
@@ -125,6 +126,24 @@ def test_masks_may_lie_in_the_message():
     assert reason(sent(), using)[0] == "missing key"
     assert reason(sent(masks={"/mask": mask[:50]}), using)[0] == "bad mask"
     assert reason(sent(masks={"/mask": np.full((64, 64), b"x")}), using)[0] == "bad mask"
+
+
+@pytest.mark.parametrize("how", [{}, {"chunks": (64, 64), "compression": "gzip"}])
+@pytest.mark.parametrize("images", [IMAGE, FRAMES[:1]])
+def test_a_mask_that_stays_the_same_is_made_once(how, images, monkeypatch):
+    made_masks, make = [], Masks.in_frame
+    monkeypatch.setattr(Masks, "in_frame", lambda *args: made_masks.append(make(*args)) or made_masks[-1])
+    text = FILE.replace("{extra}", "mask0_data = /mask\nmask0_badbits = 0x1")
+    using = messages(text, with_masks=True)
+    masks = [np.eye(64, dtype="u1"), np.fliplr(np.eye(64, dtype="u1"))]
+    for count, which in ((1, 0), (1, 0), (2, 1), (2, 1), (3, 0)):
+
+        def fill(file, mask=masks[which]):
+            file[DATA] = images
+            file.create_dataset("mask", data=mask, **how)
+
+        assert_array_equal(np.isnan(image_of(decode(made(fill), using))), masks[which] == 1)
+        assert len(made_masks) == count
 
 
 def test_of_a_mask_no_more_is_read_than_the_panels_need():

@@ -120,6 +120,9 @@ REJECTED = {
     "one byte too few": (image_with(data=IMAGE.tobytes()[:-1]), "short data", "16383 bytes"),
     "64 × 2²⁰ with short data": (image_with(shape=[64, 2**20]), "short data", ""),
     "energy missing": (pack(fields(photon_energy=None)), "missing key", "'photon_energy' is not"),
+    "energy renamed": (
+        pack(fields(photon_energy=None) | {"beam_energy": 1}), "missing key", "did you mean 'beam_energy'?"
+    ),
     "energy is a word": (pack(fields(photon_energy="abc")), "bad header value", "'photon_energy' is 'abc'"),
     "energy with unit": (pack(fields(photon_energy="9500 eV")), "bad header value", "'9500 eV'"),
     "energy with underscore": (pack(fields(photon_energy="9_500")), "bad header value", "'9_500'"),

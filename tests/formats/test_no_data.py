@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pixels without a value: flagged in place where the geometry has a flag, else NaN; kernels then agree."""
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,11 @@ from formats.making import GEOMETRY
 from numpy.testing import assert_array_equal
 
 from gpuidx.backends.values import float32_rules, is_bad
-from gpuidx.formats.frame import Buffers
 from gpuidx.formats.no_data import NoData, flagged_value, is_flagged, unused_value
+from gpuidx.formats.setting import Setting
 from gpuidx.geometry import parse_geometry
 from gpuidx.geometry.masks import Masks, ValueRules
+from gpuidx.options import Options
 
 RULES = [
     ValueRules(),
@@ -28,7 +28,8 @@ RULES = [
 
 def taking(extra: str) -> NoData:
     geometry = parse_geometry(GEOMETRY.replace("{extra}", extra), "test.geom")
-    return NoData(Masks(geometry), Buffers(), Counter())
+    options = Options(geometry="test.geom", output="o.stream", input="l.lst", indexing="none")
+    return NoData(Setting.of(geometry, options, Masks(geometry)))
 
 
 def image(dtype: str, **marked: int) -> Any:

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Candidates become crystals, or not, as the options say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from indexing.stills import TILTED, Still, candidate_of, geometry_of, make_still, random_turn
+from millepede import measurements
 
 from gpuidx.cell import UnitCell, cell_parameters, real_axes
 from gpuidx.indexing.lattices import Acceptance
 from gpuidx.indexing.observed import peaks_of
+from gpuidx.indexing.solutions import Solution
 from gpuidx.lattice import misorientation, primitive_axes, same_lattice
 from gpuidx.model import Candidate, PeakList
 from gpuidx.options import IndexOptions, IntegrationOptions
@@ -235,3 +239,82 @@ def test_without_a_cell_any_lattice_becomes_a_triclinic_crystal_with_primitive_a
     axes = np.linalg.inv(crystal.recip).T
     assert same_lattice(axes, primitive_axes(still.axes[0], "C"))[0]
     assert "final_residual" in crystal.residuals
+
+
+def given_of(still, cell, number=0, turn=None, shift=(0.0, 0.0)):
+    """The true lattice as a file would give it, a little off."""
+    u, _, vt = np.linalg.svd(np.eye(3) + 5e-4 * np.cross(np.eye(3), (1.0, -1.0, 1.0)))
+    axes = still.axes[number] @ (u @ vt)
+    bare = replace(cell, parameters=None)
+    return Solution(np.ascontiguousarray(axes if turn is None else turn @ axes), bare, shift)
+
+
+@pytest.mark.parametrize("target", [MONO, None], ids=["with a target", "without"])
+def test_a_given_crystal_is_refined_in_its_setting(target):
+    still = make_still(geometry_of(), MONO, 1)
+    other_setting = np.diag([-1.0, 1.0, -1.0])
+    solution = given_of(still, MONO, turn=other_setting)
+    (crystal,) = made(target).given(still.frame, still.peaks, [solution])
+    found = np.linalg.inv(crystal.recip).T
+    assert misorientation(found, other_setting @ still.axes[0]) < 0.03
+    assert misorientation(solution.axes, other_setting @ still.axes[0]) > 0.03
+    assert cell_parameters(found)[3] == pytest.approx(90, abs=1e-6)
+    assert (crystal.lattice_type, crystal.centering, crystal.unique_axis) == ("monoclinic", "C", "b")
+    assert crystal.score is None
+    assert list(crystal.residuals) == NOTES
+
+
+def test_a_given_crystal_of_another_cell_is_refused_unless_it_is_not_checked():
+    still = make_still(geometry_of(), MONO, 1)
+    solution = given_of(still, MONO)
+    assert made(LYSO).given(still.frame, still.peaks, [solution]) == ()
+    (crystal,) = made(LYSO, check_cell=False).given(still.frame, still.peaks, [solution])
+    assert (crystal.lattice_type, crystal.centering) == ("monoclinic", "C")
+
+
+def test_a_given_primitive_cell_is_brought_into_the_targets_setting():
+    still = make_still(geometry_of(), MONO, 1)
+    axes = np.ascontiguousarray(primitive_axes(still.axes[0], "C"))
+    solution = Solution(axes, UnitCell(parameters=None), (0.0, 0.0))
+    (crystal,) = made(MONO).given(still.frame, still.peaks, [solution])
+    assert (crystal.lattice_type, crystal.centering) == ("monoclinic", "C")
+    np.testing.assert_allclose(cell_parameters(np.linalg.inv(crystal.recip).T), MONO.parameters, rtol=2e-3)
+
+
+def test_given_crystals_are_all_taken_but_each_once_and_if_they_explain_enough():
+    still = make_still(geometry_of(), LYSO, 4, n_peak=40, n_lattice=2)
+    pair = [given_of(still, LYSO, number) for number in (0, 1)]
+    wrong = Solution(real_axes((79.0, 79.0, 38.0, 90.0, 90.0, 90.0)), pair[0].cell, (0.0, 0.0))
+    options = {"check_peaks": False}
+    assert len(made(**options).given(still.frame, still.peaks, [pair[0], *pair])) == 2
+    assert len(made(retry=False).given(still.frame, still.peaks, [wrong])) == 0
+
+
+def test_a_given_shift_of_the_detector_is_used_and_reported():
+    geometry = geometry_of(TILTED)
+    still = make_still(geometry, LYSO, 0, shift=(2.0, -1.0))
+    true = (2 * 75e-6, -75e-6)
+    solutions = [given_of(still, LYSO, shift=shift) for shift in (true, (0.0, 0.0))]
+    (shifted,), (plain,) = (
+        made(geometry=geometry).given(still.frame, still.peaks, [solution]) for solution in solutions
+    )
+    np.testing.assert_allclose(shifted.shift, true)
+    assert shifted.residuals["final_residual"][0] < 0.5 * plain.residuals["final_residual"][0]
+
+
+def test_a_given_crystal_stays_as_it_is_without_refinement():
+    still = make_still(geometry_of(), LYSO, 1)
+    solution = given_of(still, LYSO)
+    (crystal,) = made(refine=False).given(still.frame, still.peaks, [solution])
+    np.testing.assert_allclose(np.linalg.inv(crystal.recip).T, solution.axes, rtol=1e-9, atol=1e-9)
+
+
+def test_crystals_have_a_record_for_alignment_on_request():
+    still = make_still(geometry_of(), LYSO, 1)
+    (plain,) = accepted(made(), still, disturbed(still, LYSO))
+    (wanted,) = accepted(made(mille=True), still, disturbed(still, LYSO))
+    assert plain.alignment == b""
+    final = [one.value**2 for one in measurements(wanted.alignment)]
+    assert sum(final) == pytest.approx(wanted.residuals["final_residual"][0], rel=1e-4)
+    (unrefined,) = accepted(made(mille=True, refine=False), still, disturbed(still, LYSO))
+    assert unrefined.alignment == b""

@@ -2,6 +2,7 @@
 """One chunk: CrystFEL's lines, and what is refused."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,16 @@ def test_crystal_ends_as_that_of_crystfel(geometry, make):
     assert crystal[11].startswith("predict_refine/det_shift x = ")
     assert crystal[11].endswith("y = 0.000 mm")
     assert crystal[-4:] == ["End of reflections", "--- End crystal", "----- End chunk -----", ""]
+
+
+def test_crystals_from_a_file_have_no_score_and_no_indexer(geometry, make):
+    result = make(2, n_crystal=2)
+    given = replace(result, crystals=tuple(replace(crystal, score=None) for crystal in result.crystals))
+    found, there = (lines_of(geometry, one) for one in (result, given))
+    left_out = [line for line in found if line.startswith(("gpuidx/indexer", "gpuidx/score"))]
+    assert len(left_out) == 3
+    assert there == [line for line in found if line not in left_out]
+    assert "indexed_by = file" in there
 
 
 def test_unindexed_frame_has_no_crystal_and_says_none(geometry, make):

@@ -73,7 +73,7 @@ class CpuBackend:
         BackendError
             If its parameters make no lattice.
         """
-        if not self._options.does_index:
+        if not self._options.makes_trials:
             return
         if cell is None or cell.parameters is None:
             self._trials = UnknownCellTrials(self._options)

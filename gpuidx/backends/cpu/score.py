@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.backends.constants import (
+    AWAY_SHARE,
     FEWEST_REFLECTIONS,
     INDEXED,
     MISS_PENALTY,
@@ -21,7 +22,9 @@ from gpuidx.smallmath import det3, inv3, polar_rotation
 
 _EXPONENT = 0.5 / SCORE_SIGMAS[0] ** 2
 _DENSITY = 0.5 / ((2 * math.pi) ** 1.5 * SCORE_SIGMAS[0] ** 3)
+_WIDTH = (2 * math.pi) ** 0.5 * SCORE_SIGMAS[0]
 _CHUNK = 32
+_N_SIGMAS = len(SCORE_SIGMAS)
 
 
 @fast_jit
@@ -44,25 +47,35 @@ def _squares(
 
 @jit
 def likelihood(
-    peaks: NDArray[np.float64], V: NDArray[np.float64], shift: NDArray[np.float64], n_sigmas: int
+    peaks: NDArray[np.float64],
+    V: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    n_sigmas: int,
+    n_axes: int = 3,
 ) -> float:
     """Log-likelihood ratio of "half of the peaks lie about lattice points" and "none does".
 
     Σ ln(1/2 + 1/2 exp(-|d|² / 2 s²) / ((2π)^1.5 s³)), the largest over the first *n_sigmas* widths s of
     `SCORE_SIGMAS`.  At most 7.1 for each peak, and -0.69 for a peak that does not fit.
 
+    Of *n_axes* rows the indices count as evidence; those of the others are expected to be near 0 either way.
+    For each of the others the density is 1 in place of that of a Gaussian, but a peak still has to fit.
+
     The widths halve, so one exponential serves all; logarithms are taken of products of some factors.
     """
     squares = np.empty(peaks.shape[1])
     _squares(peaks, V, shift, squares)
     totals, products = np.zeros(3), np.ones(3)
+    highest, growth = _DENSITY, 8.0
+    for _ in range(3 - n_axes):
+        highest, growth = highest * _WIDTH, 0.5 * growth
     for i in range(len(squares)):
         gauss = math.exp(-_EXPONENT * squares[i])
-        density = _DENSITY
+        density = highest
         for s in range(n_sigmas):
             products[s] *= 0.5 + density * gauss
             gauss = (gauss * gauss) * (gauss * gauss)
-            density *= 8.0
+            density *= growth
         if i % _CHUNK == _CHUNK - 1:
             for s in range(n_sigmas):
                 totals[s] += math.log(products[s])
@@ -76,10 +89,18 @@ def likelihood(
 @jit
 def count_indexed(
     peaks: NDArray[np.float64], V: NDArray[np.float64], shift: NDArray[np.float64]
-) -> tuple[int, bool]:
-    """How many peaks are well indexed, and whether they are enough different reflections, not on one line.
+) -> tuple[int, bool, int]:
+    """What there is to believe a lattice by.
 
-    The origin is no reflection.  Peaks that are all equal, or all on a line, fit any lattice.
+    Returns
+    -------
+    n_indexed
+        Peaks that are well indexed.
+    enough
+        Whether they are enough different reflections, not on one line; the origin is no reflection.  Peaks
+        that are all equal, or all on a line, fit any lattice.
+    n_axes
+        Rows of V along which the reflections have other indices than 0 (`AWAY_SHARE`).
     """
     hkl = np.empty((peaks.shape[1], 3))
     different = np.empty((FEWEST_REFLECTIONS, 3))
@@ -99,7 +120,11 @@ def count_indexed(
             different[n_different] = np.rint(hkl[n_listed])
             n_different += 1
         n_listed += 1
-    return count, n_different == FEWEST_REFLECTIONS and _leave_a_line(hkl[:n_listed])
+    n_axes = 0
+    for k in range(3):
+        n_away = int(np.count_nonzero(np.rint(hkl[:n_listed, k])))
+        n_axes += n_away * AWAY_SHARE >= n_listed
+    return count, n_different == FEWEST_REFLECTIONS and _leave_a_line(hkl[:n_listed]), n_axes
 
 
 @jit
@@ -137,6 +162,17 @@ def _leave_a_line(hkl: NDArray[np.float64]) -> bool:
         if across > OFF_LINE * OFF_LINE * square:
             return True
     return False
+
+
+@jit
+def believed(
+    score: float, peaks: NDArray[np.float64], V: NDArray[np.float64], shift: NDArray[np.float64]
+) -> tuple[float, int]:
+    """Score of a lattice from the axes that count, -inf if it has too few reflections; peaks well indexed."""
+    n_indexed, enough, n_axes = count_indexed(peaks, V, shift)
+    if not enough:
+        return -np.inf, n_indexed
+    return (score if n_axes == 3 else likelihood(peaks, V, shift, _N_SIGMAS, n_axes)), n_indexed
 
 
 @jit

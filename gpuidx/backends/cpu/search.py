@@ -23,7 +23,7 @@ from gpuidx.backends.constants import (
 from gpuidx.backends.cpu.cell_fit import fit_cell
 from gpuidx.backends.cpu.orient import first_range, refine_orientation
 from gpuidx.backends.cpu.scan import find_directions
-from gpuidx.backends.cpu.score import agree, count_indexed, is_strong
+from gpuidx.backends.cpu.score import agree, believed, is_strong
 from gpuidx.backends.cpu.turn import find_orientations
 from gpuidx.backends.cpu.vectors import scan_and_turn_vectors, usable_peaks
 from gpuidx.backends.known_cell import CellTables
@@ -167,8 +167,8 @@ def find_lattice(
         score, V, shift = attempt(peaks, length, cell, attempts[k, 0], attempts[k, 1], shift_sigma, buffer)
         if not score >= ACCEPT:
             continue
-        n_indexed, enough = count_indexed(peaks, V, shift)
-        if not enough:
+        score, n_indexed = believed(score, peaks, V, shift)
+        if not score >= ACCEPT:
             continue
         agreed = best >= ACCEPT and agree(V, best_V, SAME_ANGLE)
         if score > best:

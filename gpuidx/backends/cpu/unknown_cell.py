@@ -109,8 +109,9 @@ class UnknownCellTrials:
         chance = CHANCE_OF_VOLUME * math.log(np.linalg.det(V) * length[-1] ** 3)
         if not score >= ACCEPT_UNKNOWN + max(chance, 0.0):
             return None
-        _, enough = count_indexed(peaks, V, np.zeros(2))
-        return Candidate(axes=V, shift=np.zeros(2), score=score) if enough else None
+        _, enough, n_axes = count_indexed(peaks, V, np.zeros(2))
+        is_determined = enough and n_axes == 3  # the length of another axis would be anything
+        return Candidate(axes=V, shift=np.zeros(2), score=score) if is_determined else None
 
     def _axes(
         self, peaks: NDArray[np.float64], length: NDArray[np.float64], kind: int, limits: tuple[float, float]

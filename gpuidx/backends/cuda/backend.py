@@ -125,7 +125,7 @@ class CudaBackend:
         memory = 1e9 * options.gpu_memory or None
         free, _ = cupy.cuda.runtime.memGetInfo()
         has_cell = cell is not None and cell.parameters is not None
-        known = KnownCell(cell) if cell is not None and has_cell and options.does_index else None
+        known = KnownCell(cell) if cell is not None and has_cell and options.makes_trials else None
 
         def needed(n_frame: int) -> int:
             of_trials = trial_bytes(n_frame, UNFINISHED, known) if known else 0
