@@ -45,6 +45,10 @@ class NothingYet(Exception):  # noqa: N818  (what a stream says, not a fault)
         super().__init__(f"nothing behind message {last}")
 
 
+class Absent(NothingYet):
+    """What was asked for by itself is not there; no answer to a question for the next message."""
+
+
 class Finished(Exception):  # noqa: N818
     """The stream was ended by its sender; *successor* is the stream that comes next, or empty."""
 
@@ -129,7 +133,10 @@ class Client:
         ------
         NothingYet, Finished, DeniedError, TroubleError
         """
-        _, told = self._ask("get_next", self.where.group, meta_only=True, stream=stream, ordered=False)
+        try:
+            _, told = self._ask("get_next", self.where.group, meta_only=True, stream=stream, ordered=False)
+        except Absent as error:
+            raise TroubleError(f"no sensible answer: {error}") from error
         return _envelope(told)
 
     def message(self, stream: str, number: int) -> Envelope:
@@ -250,7 +257,7 @@ class Client:
             after = str(getattr(error, "next_stream", "") or "")
             raise Finished(int(error.id_max), "" if after == NO_SUCCESSOR else after) from error
         except library.AsapoNoDataError as error:
-            raise NothingYet(int(getattr(error, "id_max", 0) or 0)) from error
+            raise Absent(0) from error
         except library.AsapoEndOfStreamError as error:
             raise NothingYet(int(error.id_max)) from error
         except library.AsapoDataNotInCacheError as error:

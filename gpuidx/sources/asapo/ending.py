@@ -64,12 +64,13 @@ class Ending:
         self._due_since: float | None = None
         self._left: tuple[int, ...] | None = None
         self._last = self._n_gap = 0
-        self._is_empty = self._is_sure = self._told = False
+        self._is_empty = self._is_sure = self._told = self._had_data = False
 
     def got(self) -> None:
         """A message came that had not come before."""
         self._last_data, self._silent_since, self._left = time.monotonic(), None, None
         self._is_empty = self._is_sure = False
+        self._had_data = True
 
     def unsure(self) -> None:
         """The service gave no answer that tells whether there is more; a message may be lost with it."""
@@ -94,14 +95,16 @@ class Ending:
         self.successor = self.successor or successor
 
     def _note_end(self, last: int) -> None:
-        self._last, self._is_empty, self._is_sure = last, last == 0, True
+        self._last = max(self._last, last)  # a garbled answer may say 0
+        self._is_empty, self._is_sure = self._last == 0 and not self._had_data, True
         self._last_word = time.monotonic()
         if self._silent_since is None:
             self._silent_since = time.monotonic()
 
     def left(self, ids: Sequence[int], size: int) -> None:
         """Not acknowledged; the stream has *size* messages, fewer than ids if any is missing."""
-        self._left, self._n_gap = tuple(ids), max(0, self._last - size)
+        n_done = self._last - len(ids)
+        self._left, self._n_gap = tuple(ids), max(0, self._last - size) if size >= n_done else 0
 
     def streams(self, streams: Sequence[tuple[Any, ...]], past: set[str]) -> None:
         """Take the oldest stream that is younger than this one and was not read for its successor."""

@@ -108,6 +108,16 @@ def test_ids_that_were_never_sent_are_named_and_not_waited_for(watch, caplog):
     assert "no message with the id 2, 4" in caplog.text
 
 
+def test_garbled_answers_end_no_stream(watch):
+    ending, messages = watch(acks=True)
+    ending.got()
+    ending.finished(3, "")
+    ending.nothing(0)
+    assert not ending.is_over(messages)  # it is not empty
+    ending.left([2], size=0)
+    assert not ending.is_over(messages)  # two are acknowledged, so there are more than none
+
+
 def test_our_own_messages_are_no_gaps(watch):
     ending, messages = watch(acks=True)
     messages.begin(("run1", 3), 0)
