@@ -16,6 +16,7 @@ STREAM = "run1"
 TOKEN = "seven-seals"
 QUICK = ("--asapo-consumer-timeout=200", "--asapo-resend-after=2", "--no-data-timeout=20")
 COPY = ("--copy-header=truth_id",)
+NO_ANALYSIS = ("--peaks=none", "--indexing=none")
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_a_message_that_kills_its_workers_is_kept_aside_and_has_an_empty_chunk(t
     live.write_inputs(tmp_path)
     with StandIn(streams={STREAM: messages[:4]}, token=TOKEN) as server:
         server.finish(STREAM)
-        given = words(server, "--asapo-acks", "--slots=4")
+        given = words(server, "--asapo-acks", "--slots=4", *NO_ANALYSIS)
         done = live.finish(live.start(tmp_path, *given, program=[deadly_program.__file__]), tmp_path)
         assert done.code == 0, done.log
         assert ids(done.chunks) == [1, 2, 3, 4]
@@ -104,7 +105,7 @@ def test_a_message_that_kills_its_workers_is_kept_aside_and_has_an_empty_chunk(t
 def test_the_token_is_in_no_file_and_no_process(tmp_path, messages):
     live.write_inputs(tmp_path)
     with StandIn(streams={STREAM: messages[:2]}, token=TOKEN) as server:
-        given = words(server, "--asapo-acks", "--debug")
+        given = words(server, "--asapo-acks", "--debug", *NO_ANALYSIS)
         process = live.start(tmp_path, *given, environment={TOKEN_VARIABLE: TOKEN})
         server.store.wait_until(lambda: len(server.group(STREAM, "g1").acknowledged) == 2, live.PATIENCE)
         running = descendants(process.pid)
