@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gpuidx.flow.accounts import CRASHED, DROPPED, REJECTED
+from gpuidx.flow.accounts import CRASHED, DROPPED, DUPLICATE, REJECTED
 from gpuidx.flow.children import Crash
 from gpuidx.flow.slots import Slots
 from gpuidx.record import Record
@@ -38,15 +38,18 @@ class Several:
     count
         Frames of the message.
     n_given
-        Of those that have a task.
+        Of those that have a task, or need none.
     arrival
         When the message came.
+    serial
+        Under which the message was counted, until a frame has it.
     """
 
     task: Task
     count: int
     n_given: int
     arrival: float
+    serial: int | None
 
 
 class Intake:
@@ -99,6 +102,7 @@ class Intake:
         self._series: tuple[int, int, tuple[int, ...]] = (0, 0, ())
         self._lender = source if isinstance(source, Lender) else None
         self._n_lent = 0
+        self._filled: set[int] = set()
         self._deaths: Counter[int] = Counter()
         self._again: dict[int, tuple[Task, Crash]] = {}
         if self._lender is not None:
@@ -146,6 +150,7 @@ class Intake:
                 self._fetched_again(*filled)
                 continue
             self._n_lent -= 1
+            self._filled.add(filled[0])
             self.last_arrival = time.monotonic()
             self._take_frame(*filled)
 
@@ -194,7 +199,7 @@ class Intake:
             self.record.end(task.serial, REJECTED, "several frames in a message", f"{count}; give --slots=2")
             self.ended(task)
             return
-        self._several.append(Several(task, count, 0, self.record.arrival(task.serial)))
+        self._several.append(Several(task, count, 0, self.record.arrival(task.serial), task.serial))
         self.expand()
 
     def expand(self) -> None:
@@ -204,6 +209,10 @@ class Intake:
             number = message.n_given
             if number == message.count or self._is_beyond(number):
                 self._several.popleft()
+                if message.serial is not None:
+                    self.record.end(
+                        message.serial, DUPLICATE, "all frames of a message in the stream already"
+                    )
                 self.ended(message.task)
                 continue
             slot = self.slots.take()
@@ -213,7 +222,9 @@ class Intake:
                 self.slots.give_back(slot)
                 message.n_given += 1
                 continue
-            serial = message.task.serial if number == 0 else self.record.accounts.receive()
+            serial, message.serial = message.serial, None
+            if serial is None:
+                serial = self.record.accounts.receive()
             event = f"//{number if message.task.origin else serial}"
             self._begin(
                 message.task._replace(serial=serial, slot=slot, event=event, number=number), message.arrival
@@ -230,6 +241,7 @@ class Intake:
 
     def ended(self, task: Task) -> None:
         """Give the slots back that were this frame's, and nobody else's."""
+        self._deaths.pop(task.serial, None)
         for slot in task.slots:
             self._release(slot)
 
@@ -242,7 +254,8 @@ class Intake:
     def _free(self, slot: int) -> None:
         """Nobody needs what lies in a slot any more, and all that comes of it is in the file."""
         self.last_end = time.monotonic()
-        if self._lender is not None:
+        if self._lender is not None and slot in self._filled:
+            self._filled.remove(slot)
             self._lender.done(slot)
         self.slots.give_back(slot)
 
@@ -265,7 +278,6 @@ class Intake:
         if self._deaths[task.serial] < MOST_DEATHS:
             self._give(task)
             return
-        del self._deaths[task.serial]
         self.record.bury(task, self.slots[task.holder], crash)
         self.ended(task)
 
@@ -295,7 +307,7 @@ class Intake:
     def drop_waiting(self, reason: str) -> None:
         """Count the frames that wait as dropped; the run is over."""
         for message in self._several:
-            first_has_serial = message.n_given == 0
+            first_has_serial = message.serial is not None
             for _ in range(message.count - message.n_given - first_has_serial):
                 self.record.accounts.finish(self.record.accounts.receive(), DROPPED, reason)
         self._several.clear()

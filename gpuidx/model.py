@@ -57,6 +57,8 @@ class Message:
         Name of the stream at the service that numbered the message; else empty.
     values
         JSON object with values that the sender gave beside the payload; empty if there is none.
+    is_alone
+        Whether the message or file holds no other frame.
     """
 
     serial: int
@@ -68,6 +70,7 @@ class Message:
     series: tuple[memoryview, ...] = ()
     stream: str = ""
     values: memoryview = NO_BYTES
+    is_alone: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -35,6 +35,9 @@ from gpuidx.stream.chunk import ChunkWriter
 Clock = Callable[[str], AbstractContextManager[Any]]
 """Gives, for the name of a stage, a context whose duration is counted."""
 
+Forward = Callable[[Message, bool], None]
+"""Takes each message whose frame is in the stream, and whether that is a hit, while the message is whole."""
+
 
 class Done(NamedTuple):
     """A frame that is finished.
@@ -66,6 +69,8 @@ class Pipeline:
         Of the run; *cell* is None without a target cell.
     clock
         Told when a stage begins and ends (``--profile``).
+    forward
+        Sends messages on (``--asapo-output-stream``).
     """
 
     def __init__(
@@ -74,8 +79,10 @@ class Pipeline:
         geometry: Geometry,
         cell: UnitCell | None,
         clock: Clock = lambda stage: nullcontext(),
+        forward: Forward = lambda message, is_hit: None,
     ) -> None:
         masks = Masks(geometry, options.highres, options.mask_data)
+        self.forward = forward
         self.options, self.geometry, self.masks, self.clock = options, geometry, masks, clock
         self.decoder = Decoder(geometry, options, masks)
         self.filters = Filters.wanted(geometry, options, masks)
@@ -99,7 +106,7 @@ class Pipeline:
         """
         with self.clock("decode"):
             frame = self.decode(message)
-        return self.complete(frame, place)
+        return self.complete(frame, message, place)
 
     def lay_down(
         self, message: Message, place: memoryview, used: int
@@ -124,15 +131,17 @@ class Pipeline:
                 return frame, None
             return handover.laid_down(frame, place, used)
 
-    def complete(self, frame: Frame, place: memoryview, found: Found | None = None) -> Done:
+    def complete(self, frame: Frame, message: Message, place: memoryview, found: Found | None = None) -> Done:
         """All steps after decoding, but for those that a device has done already; see `process`.
 
         Parameters
         ----------
         frame
             Decoded.
+        message
+            From which it was.
         place
-            For the text of the chunk.
+            For the text of the chunk, which may be written over the message.
         found
             By a device; None if there was none.
         """
@@ -145,6 +154,8 @@ class Pipeline:
         given = self.solutions.of(frame.filename, frame.event) if self.solutions is not None else ()
         n_candidate = len(given or found.candidates or ())
         with self.clock("write"):
+            if self.is_written(result):
+                self.forward(message, result.hit)
             n_byte = self.write(result, place)
             n_record = write_records(result, place[n_byte:]) if n_byte else 0
         return Done(result, n_byte, n_record, n_candidate)
@@ -193,9 +204,11 @@ class Pipeline:
 
     def write(self, result: Result, place: memoryview) -> int:
         """The chunk's text into *place*; its size, 0 if the stream leaves the frame out."""
-        if not result.hit and not self.options.non_hits_in_stream:
-            return 0
-        return self.writer.write(result, place)
+        return self.writer.write(result, place) if self.is_written(result) else 0
+
+    def is_written(self, result: Result) -> bool:
+        """Whether the stream has a chunk for the frame."""
+        return result.hit or self.options.non_hits_in_stream
 
     def use_cell(self, cell: UnitCell | None) -> None:
         """Index with this target cell from now on; with None go on as before."""

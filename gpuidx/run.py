@@ -33,6 +33,7 @@ from gpuidx.record import Answered, Record
 from gpuidx.route import Route
 from gpuidx.selection import decide
 from gpuidx.sources import open_source
+from gpuidx.sources.asapo.hits import COUNTERS, SentHits
 from gpuidx.sources.contract import LATE_ANSWERS, Lender, Source
 from gpuidx.start import (
     COMPILING,
@@ -135,15 +136,16 @@ class Run:
             earlier = self.record.open(head)  # overwrites: only after all that may fail
             self._n_earlier = earlier.n_chunk
             closing.callback(self.record.close)
-            stages = {stage: column for column, stage in enumerate(STAGES)}
+            columns = {name: column for column, name in enumerate((*STAGES, *COUNTERS))}
             self.pool = Pool(
                 "gpuidx.worker:work_with_device" if devices else "gpuidx.worker:work",
                 options.jobs,
-                (self.slots, stages, options, geometry, cell),
+                (self.slots, columns, options, geometry, cell),
                 task_limit=options.task_limit,
-                counters=len(STAGES),
+                counters=len(columns),
                 debug=options.debug,
             )
+            self.sent_hits = SentHits(lambda name: self.pool.counter(columns[name]))
             self.work: Pool | Route = self.pool
             self.devices: DevicePool | None = None
             if devices:
@@ -220,7 +222,8 @@ class Run:
             self.source.notice(dict(self.poller.poll(POLL_MS)))
 
     def _conclude(self) -> None:
-        notes = Counter(self.source.notes)
+        self.sent_hits.wait(lambda: self.stop.level > 1)
+        notes = Counter(self.source.notes) + self.sent_hits.notes()
         if self.devices is not None:
             notes += self.devices.notes
         self.record.conclude(notes)
@@ -270,6 +273,7 @@ class Run:
 
     def _report(self) -> None:
         if self.record.is_due():
+            self.sent_hits.warn()
             queues = {
                 "messages": 1 - self.slots.n_free / self.slots.count,
                 "workers": min(1.0, self.pool.n_task / (self.pool.depth * self.pool.count)),

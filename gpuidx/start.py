@@ -18,6 +18,7 @@ from gpuidx.handover import extra_bytes
 from gpuidx.indexing.solutions import read_solutions
 from gpuidx.options import PEAKS_SENT, Options, notices
 from gpuidx.selection import Choice
+from gpuidx.sources.asapo.hits import check_library, source_of_hits
 from gpuidx.sources.listing import check_list
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,8 @@ def check_inputs(options: Options, geometry: Geometry, cell: UnitCell | None) ->
     OptionError, GeometryError, SourceError
         Before anything is opened.
     """
+    if options.asapo_output_stream:
+        check_library()
     if options.input is not None:
         check_list(options.input)
     check_mask_files(geometry, read_masks=options.mask_data)
@@ -119,6 +122,8 @@ def announce(options: Options, geometry: Geometry, cell: UnitCell | None, choice
     log.info("gpuidx %s", __version__)
     for warning in (*notices(options), *geometry.warnings, *(cell.warnings if cell else ())):
         log.warning("%s", warning)
+    if options.asapo_output_stream:
+        log.info("hits are sent on to ASAP::O, data source %r", source_of_hits(options.asapo_source or ""))
     if options.fromfile_input_file is not None:
         log.info("%s", read_solutions(options.fromfile_input_file).line())
     elif options.engine_names:

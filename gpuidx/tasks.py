@@ -85,10 +85,12 @@ class Messages:
     ----------
     slots
         Shared with main.
+    read_only
+        Leave messages as they came: a decoder may mark pixels in place otherwise.
     """
 
-    def __init__(self, slots: Slots) -> None:
-        self._slots = slots
+    def __init__(self, slots: Slots, read_only: bool = False) -> None:
+        self._slots, self._read_only = slots, read_only
         self._series = 0
         self._start: tuple[memoryview, ...] = ()
 
@@ -97,7 +99,8 @@ class Messages:
         if task.series != self._series:
             self._series = task.series
             self._start = parts_in(self._slots[task.series_slot], task.series_sizes)
-        parts = parts_in(self._slots[task.holder], task.sizes)
+        place = self._slots[task.holder]
+        parts = parts_in(place.toreadonly() if self._read_only else place, task.sizes)
         stream, serial = task.origin or ("", task.serial)
         values = NO_BYTES
         if task.origin and parts:
@@ -113,6 +116,7 @@ class Messages:
             series=self._start,
             stream=stream,
             values=values,
+            is_alone=task.number == ONLY,
         )
 
     @staticmethod

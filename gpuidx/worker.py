@@ -20,6 +20,7 @@ from gpuidx.model import Frame, Result
 from gpuidx.options import Options
 from gpuidx.pipeline import Done, Pipeline
 from gpuidx.proposal import cell_of_task
+from gpuidx.sources.asapo.hits import COUNTERS
 from gpuidx.tasks import ONLY, SEVERAL, Messages, Task
 
 Notes = list[tuple[str, int]]
@@ -32,7 +33,7 @@ class Stopwatch:
     Parameters
     ----------
     counters
-        The worker's row, as many as there are *stages*.
+        The worker's row.
     stages
         Column of each stage, by name.
     """
@@ -53,15 +54,13 @@ class Stopwatch:
 def work(
     port: Port,
     slots: Slots,
-    stages: Mapping[str, int],
+    columns: Mapping[str, int],
     options: Options,
     geometry: Geometry,
     cell: UnitCell | None,
 ) -> None:
     """Answer every task with the state in which its frame ended; see `gpuidx.record.Answered`."""
-    if options.cpu_pin:
-        pin_to_cpu(port.number)
-    pipeline, messages = Pipeline(options, geometry, cell, Stopwatch(port.counters, stages)), Messages(slots)
+    pipeline, messages = _begin(port, slots, columns, options, geometry, cell)
     for values in port.tasks():
         task = Task(*values)
         pipeline.use_cell(cell_of_task(task.cell))
@@ -80,7 +79,7 @@ def work(
 def work_with_device(
     port: Port,
     slots: Slots,
-    stages: Mapping[str, int],
+    columns: Mapping[str, int],
     options: Options,
     geometry: Geometry,
     cell: UnitCell | None,
@@ -90,9 +89,7 @@ def work_with_device(
     A frame that was decoded is kept until its next step comes; one that another worker had decoded, which
     died, is decoded again.
     """
-    if options.cpu_pin:
-        pin_to_cpu(port.number)
-    pipeline, messages = Pipeline(options, geometry, cell, Stopwatch(port.counters, stages)), Messages(slots)
+    pipeline, messages = _begin(port, slots, columns, options, geometry, cell)
     kept: dict[int, tuple[Frame, Notes]] = {}
     for *values, step in port.tasks():
         task = Task(*values)
@@ -110,11 +107,30 @@ def work_with_device(
                     port.answer(serial, handover.DECODED, *descriptor)
                     continue
             found = handover.read_found(place) if step == handover.FINISH else None
-            done = pipeline.complete(frame, place, found)
+            done = pipeline.complete(frame, message, place, found)
         except Rejected as rejected:
             _reject(port, serial, rejected, notes + pipeline.take_notes())
         else:
             _answer(port, serial, done, notes + pipeline.take_notes(), pipeline.cells(done.result))
+
+
+def _begin(
+    port: Port,
+    slots: Slots,
+    columns: Mapping[str, int],
+    options: Options,
+    geometry: Geometry,
+    cell: UnitCell | None,
+) -> tuple[Pipeline, Messages]:
+    if options.cpu_pin:
+        pin_to_cpu(port.number)
+    clock = Stopwatch(port.counters, columns)
+    if not options.asapo_output_stream:
+        return Pipeline(options, geometry, cell, clock), Messages(slots)
+    from gpuidx.sources.asapo.producer import Hits, connect  # whose library is optional
+
+    hits = Hits(connect(options), port.counters[columns[COUNTERS[0]] :])
+    return Pipeline(options, geometry, cell, clock, hits.send), Messages(slots, read_only=True)
 
 
 def _answer(port: Port, serial: int, done: Done, notes: Notes, cells: list[tuple[float, ...]]) -> None:

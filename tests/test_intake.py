@@ -6,11 +6,11 @@ from collections import deque
 import numpy as np
 import pytest
 
-from gpuidx.flow.accounts import BLANK, DROPPED, REJECTED
+from gpuidx.flow.accounts import BLANK, DROPPED, DUPLICATE, REJECTED
 from gpuidx.flow.slots import Slots
 from gpuidx.intake import Intake
 from gpuidx.record import Answered, Record
-from gpuidx.sources.contract import END, FRAME, START, Taken
+from gpuidx.sources.contract import END, FRAME, START, Lender, Taken
 from gpuidx.tasks import ONLY, Messages
 
 SIZE = 4096
@@ -211,3 +211,59 @@ def test_no_more_frames_are_begun_than_the_limit_says(drive, count, limit):
     assert d.record.accounts.received == d.record.accounts.processed == min(limit, 9)
     assert d.intake.n_waiting == 0
     assert d.slots.n_free == d.slots.count
+
+
+class Lending(Lender):
+    """Fills slots with messages, of which some frames may be done already."""
+
+    def __init__(self, messages, earlier=()):
+        self.notes = {}
+        self.messages, self.earlier = deque(messages), set(earlier)
+        self.lent, self.done_slots, self.refetched = deque(), [], deque()
+
+    def attach(self, slots, message_bytes):
+        self.slots = slots
+
+    def n_wanted(self):
+        return min(1, len(self.messages)) - len(self.lent)
+
+    def lend(self, slot):
+        self.lent.append(slot)
+
+    def filled(self):
+        if self.refetched:
+            slot = self.refetched.popleft()
+            return slot, self.taken
+        if not (self.messages and self.lent):
+            return None
+        message = self.messages.popleft()
+        slot = self.lent.popleft()
+        self.slots[slot][: len(message)] = message
+        self.taken = Taken((0, len(message)), "name", "//", origin=("run1", 7))
+        return slot, self.taken
+
+    def fetch_again(self, slot):
+        self.refetched.append(slot)
+
+    def has(self, slot, number):
+        return number in self.earlier
+
+    def done(self, slot):
+        self.done_slots.append(slot)
+
+    def untold(self):
+        return 0
+
+
+@pytest.mark.parametrize(("earlier", "left"), [((), 3), ((0,), 2), ((1,), 2), ((0, 1, 2), 0)])
+def test_frames_of_a_message_that_an_earlier_run_has_written_are_left_out(drive, earlier, left):
+    driver = drive([])
+    source = Lending([b"s"], earlier)
+    driver.intake = Intake(source, driver.slots, driver.record, driver.tasks.append, SIZE, 2)
+    driver.finish({b"s": 3})
+    assert [number for _, number, _ in driver.seen] == [n for n in range(3) if n not in earlier]
+    accounts = driver.record.accounts
+    accounts.check()
+    assert (accounts.count(BLANK), accounts.count(DUPLICATE), accounts.in_flight) == (left, left == 0, 0)
+    assert len(source.done_slots) == 1  # the message's own; others held only chunks
+    assert driver.slots.n_free == driver.slots.count

@@ -42,6 +42,10 @@ class AsapoOptions:
         False, group=ASAPO,
         help="acknowledge each message when its result is in the file; others are sent again, to any reader",
     )  # fmt: skip
+    asapo_output_stream: bool = option(
+        False, group=ASAPO,
+        help="send hits on to the data source NAME_hits, and 8 bytes for each other frame of the stream",
+    )  # fmt: skip
     asapo_resend_after: float = option(
         60.0, group=ASAPO, metavar="S",
         help="with --asapo-acks: a message that is not acknowledged comes again; more than a frame takes",

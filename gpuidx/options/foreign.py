@@ -23,11 +23,6 @@ _REFUSED = {
 _INTERNAL = ("fd-stream", "fd-mille", "shm-name", "queue-semaphore", "worker-id", "worker-tmpdir")
 """Given by indexamajig to its own workers."""
 
-NOT_BUILT_IN = (
-    "--asapo-output-stream",
-)  # fmt: skip
-"""Options of indexamajig that this version does not have; ``=`` says that a value follows."""
-
 
 def _foreign(flag: str, effect: Effect, text: str) -> Foreign:
     return Foreign((flag.removesuffix("="),), flag.endswith("="), effect, text)
@@ -36,7 +31,6 @@ def _foreign(flag: str, effect: Effect, text: str) -> Foreign:
 FOREIGN = (
     *(_foreign(flag, "none", text) for flag, text in _NO_EFFECT.items()),
     *(_foreign(flag, "refused", text) for flag, text in _REFUSED.items()),
-    *(_foreign(flag, "refused", "is not in gpuidx yet") for flag in NOT_BUILT_IN),
     *(_foreign(f"--{name}=", "refused", "is between the processes of indexamajig") for name in _INTERNAL),
     *engine_options(),
 )

@@ -16,10 +16,7 @@ from typing import Any
 import asapo_consumer as library
 
 from gpuidx.options.token import Secret
-from gpuidx.sources.asapo.place import NO_SUCCESSOR, Where
-
-STEP = "gpuidx"
-"""What the service's own displays call this kind of reader."""
+from gpuidx.sources.asapo.place import NO_SUCCESSOR, STEP, Where
 
 ATTEMPTS = 1000
 """Times that the service gives a message again which nobody acknowledges: as often as it takes."""

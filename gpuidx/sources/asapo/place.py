@@ -7,6 +7,10 @@ NO_SUCCESSOR = "asapo_no_next"
 """What stands for the next stream of one that has none."""
 
 
+STEP = "gpuidx"
+"""What the service's own displays call a program like this."""
+
+
 @dataclass(frozen=True, slots=True)
 class Where:
     """A source of messages and our place in it.
