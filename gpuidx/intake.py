@@ -78,6 +78,8 @@ class Intake:
     ----------
     last_arrival
         When the last message came, by `time.monotonic`.
+    last_end
+        When the last message was done with.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class Intake:
         max_frames: int | None = None,
     ) -> None:
         self.source, self.slots, self.record, self.reserve = source, slots, record, reserve
-        self.last_arrival = time.monotonic()
+        self.last_arrival = self.last_end = time.monotonic()
         self._give, self._message_bytes, self._cell = give, message_bytes, cell
         self._max_frames = max_frames
         self._users: Counter[int] = Counter()
@@ -251,6 +253,7 @@ class Intake:
 
     def _free(self, slot: int) -> None:
         """Nobody needs what lies in a slot any more, and all that comes of it is in the file."""
+        self.last_end = time.monotonic()
         if self._lender is not None and slot in self._filled:
             self._filled.remove(slot)
             self._lender.done(slot)

@@ -9,7 +9,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import zmq
@@ -61,7 +61,7 @@ POLL_MS = 100
 """Longest wait of a turn, ms; the children's time limits are looked at as often."""
 
 LATE_WORD = 10.0
-"""Seconds after a stop in which a service is told what is done."""
+"""Seconds after the last frame of a stopped run in which a service is told what is done."""
 
 
 def run(options: Options, argv: Sequence[str]) -> int:
@@ -134,6 +134,7 @@ class Run:
             self.slots = Slots(slot_count(options, len(devices), size), size)
             closing.callback(self.slots.close)
             earlier = self.record.open(head)  # overwrites: only after all that may fail
+            self._n_earlier = earlier.n_chunk
             closing.callback(self.record.close)
             columns = {name: column for column, name in enumerate((*STAGES, *COUNTERS))}
             self.pool = Pool(
@@ -200,6 +201,8 @@ class Run:
             while not self._finished():
                 self.turn()
         except GpuidxError:
+            with suppress(GpuidxError):
+                self._tell()
             self.intake.drop_waiting("the run failed")
             self.accounts.finish_all(DROPPED, "the run failed")
             self._conclude()
@@ -207,9 +210,16 @@ class Run:
         self.intake.drop_waiting("stopped")
         self.accounts.finish_all(DROPPED, "stopped")  # nothing is in flight but after a second signal
         self._conclude()
-        if not self.accounts.received and not self.stop.since:
+        if not (self.accounts.received or self.stop.since or self._n_earlier):
             raise SourceError("no data came from the source")
         return 0
+
+    def _tell(self) -> None:
+        """Have a service told of what is done, after an error."""
+        self.source.stop()
+        end = time.monotonic() + LATE_WORD
+        while self.intake.n_untold and time.monotonic() < end:
+            self.source.notice(dict(self.poller.poll(POLL_MS)))
 
     def _conclude(self) -> None:
         self.sent_hits.wait(lambda: self.stop.level > 1)
@@ -280,7 +290,8 @@ class Run:
             return False
         if self.stop.level == 1:
             waited = time.monotonic() - self.stop.since
-            if self.intake.n_untold and waited < LATE_WORD:
+            late = time.monotonic() - max(self.stop.since, self.intake.last_end)
+            if self.intake.n_untold and late < LATE_WORD:
                 return False
             return not self.intake.remaining or not self.source.pending() or waited > LATE_ANSWERS
         if self.source.ended():

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The program on an ASAP::O stream: the stand-in server, the real client library, the stream read back."""
 
+from pathlib import Path
+
+import deadly_program
 import live
 import pytest
 
+from gpuidx.options.token import TOKEN_VARIABLE
 from gpuidx.simulation.asapo.server import StandIn
 
 pytest.importorskip("asapo_consumer", reason="needs gpuidx[asapo]: Linux x86-64, Python up to 3.12")
@@ -12,6 +16,7 @@ STREAM = "run1"
 TOKEN = "seven-seals"
 QUICK = ("--asapo-consumer-timeout=200", "--asapo-resend-after=2", "--no-data-timeout=20")
 COPY = ("--copy-header=truth_id",)
+NO_ANALYSIS = ("--peaks=none", "--indexing=none")
 
 
 @pytest.fixture
@@ -46,8 +51,6 @@ def test_every_message_comes_to_the_stream_once_and_is_acknowledged(tmp_path, me
         assert {chunk.event for chunk in done.chunks} == {"//"}
         text = (tmp_path / "test.stream").read_text()
         assert f"gpuidx/asapo_stream = {STREAM}" in text
-        for name in tmp_path.iterdir():
-            assert TOKEN not in name.read_text(errors="replace"), name
 
 
 def test_runs_of_one_group_share_the_messages_and_the_next_run_goes_on(tmp_path, messages):
@@ -79,3 +82,48 @@ def test_a_killed_run_goes_on_with_its_stream(tmp_path, messages):
         done = live.run(tmp_path, *words(server, "--asapo-acks", "--resume"))
         assert done.code == 0, done.log
         assert ids(done.chunks) == list(range(1, len(messages) + 1))
+
+
+def test_a_message_that_kills_its_workers_is_kept_aside_and_has_an_empty_chunk(tmp_path, messages):
+    live.write_inputs(tmp_path)
+    with StandIn(streams={STREAM: messages[:4]}, token=TOKEN) as server:
+        server.finish(STREAM)
+        given = words(server, "--asapo-acks", "--slots=4", *NO_ANALYSIS)
+        done = live.finish(live.start(tmp_path, *given, program=[deadly_program.__file__]), tmp_path)
+        assert done.code == 0, done.log
+        assert ids(done.chunks) == [1, 2, 3, 4]
+        assert server.group(STREAM, "g1").acknowledged == {1, 2, 3, 4}
+    (lost,) = (chunk for chunk in done.chunks if chunk.serial == deadly_program.DEADLY)
+    assert lost.peaks is None
+    assert "gpuidx/lost = SIGKILL in each worker that had it" in (tmp_path / "test.stream").read_text()
+    (kept,) = (tmp_path / "test.stream.lost").iterdir()
+    assert kept.read_bytes() == messages[deadly_program.DEADLY - 1]
+    assert done.count("lost with a worker") == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_the_token_is_in_no_file_and_no_process(tmp_path, messages):
+    live.write_inputs(tmp_path)
+    with StandIn(streams={STREAM: messages[:2]}, token=TOKEN) as server:
+        given = words(server, "--asapo-acks", "--debug", *NO_ANALYSIS)
+        process = live.start(tmp_path, *given, environment={TOKEN_VARIABLE: TOKEN})
+        server.store.wait_until(lambda: len(server.group(STREAM, "g1").acknowledged) == 2, live.PATIENCE)
+        running = descendants(process.pid)
+        assert len(running) >= 4  # main, the forkserver, a worker and a reader
+        for pid in running:
+            for name in ("cmdline", "environ", "comm"):
+                assert TOKEN.encode() not in Path(f"/proc/{pid}/{name}").read_bytes(), (pid, name)
+        server.finish(STREAM)
+        done = live.finish(process, tmp_path)
+        assert done.code == 0, done.log
+    for path in tmp_path.rglob("*"):
+        assert TOKEN.encode() not in path.read_bytes(), path
+    assert TOKEN not in done.out
+
+
+def descendants(pid):
+    """Process numbers of a process and all below it."""
+    found = [pid]
+    for one in found:
+        found += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
+    return found

@@ -17,6 +17,7 @@ HIDDEN = "***"
 
 _OPTION = "--asapo-token"
 _SHORTEST = "--asapo-t"
+_ENDPOINT = "--asapo-endpoint"
 _FILE_OPTION = "--asapo-token-file"
 _MOST_BYTES = 1 << 15
 
@@ -76,23 +77,39 @@ def read_token(given: Secret | None, file: str | None) -> Secret:
 def conceal(argv: Sequence[str], program: Sequence[str]) -> None:
     """Start *program* anew without the token, if it is on the command line *argv* or in the environment.
 
-    Does not return then.  The new one reads the token from a pipe, as a file of which nobody knows the name.
+    Only what names an endpoint reads a token (``gpuidx simulate --asapo`` makes one up).  Where it
+    starts one, it does not return.  The new one reads the token from a pipe, a file without a name.
     """
-    rest, token = without_token(argv)
-    if token is None:
-        token = os.environ.pop(TOKEN_VARIABLE, None)
-        if token is None or any(word.split("=")[0] == _FILE_OPTION for word in argv):
-            return
-    os.environ.pop(TOKEN_VARIABLE, None)
-    if not 0 < len(token.encode()) <= _MOST_BYTES:
+    if not _has(argv, _ENDPOINT, "--asapo-e"):
         return
-    reading, writing = os.pipe()
-    os.write(writing, token.encode())
-    os.close(writing)
-    os.set_inheritable(reading, True)
+    rest, token = without_token(argv)
+    has_file = _has(argv, _FILE_OPTION, f"{_OPTION}-")
+    if token is not None and (has_file or not _fits(token)):
+        return  # both are refused later
+    from_environment = os.environ.pop(TOKEN_VARIABLE, None)
+    if token is None and from_environment is None:
+        return
+    if token is None and not has_file and _fits(from_environment):
+        token = from_environment
+    if token is not None:
+        reading, writing = os.pipe()
+        os.write(writing, token.encode("utf-8", "surrogateescape"))
+        os.close(writing)
+        os.set_inheritable(reading, True)
+        rest.append(f"{_FILE_OPTION}=/dev/fd/{reading}")
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(program[0], [*program, *rest, f"{_FILE_OPTION}=/dev/fd/{reading}"])
+    os.execv(program[0], [*program, *rest])
+
+
+def _has(argv: Sequence[str], option: str, shortest: str) -> bool:
+    """Whether *option* is on a command line, abbreviated down to *shortest* or not."""
+    names = [word.partition("=")[0] for word in argv]
+    return any(option.startswith(name) and name.startswith(shortest) for name in names)
+
+
+def _fits(token: str | None) -> bool:
+    return token is not None and 0 < len(token.encode("utf-8", "surrogateescape")) <= _MOST_BYTES
 
 
 def without_token(argv: Sequence[str]) -> tuple[list[str], str | None]:

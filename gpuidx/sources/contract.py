@@ -134,6 +134,26 @@ class Lender(Source, Protocol):
     It is lent slots instead of being asked to fill one, and told when a message is done.
     """
 
+    def ask(self, free: int) -> None:
+        """Do nothing: a message is asked for when there is a slot for it."""
+        return
+
+    def connected(self) -> bool:
+        """Each request makes a connection of its own."""
+        return True
+
+    def ready(self) -> bool:
+        """Never: see `filled`."""
+        return False
+
+    def take(self, slot: memoryview) -> Taken | None:
+        """Nothing: see `filled`."""
+        return None
+
+    def drop(self) -> bool:
+        """Nothing: the service keeps what is not asked for."""
+        return False
+
     def check(self) -> None:
         """See whether messages can be had at all, before anything is begun; takes up to 3 s.
 

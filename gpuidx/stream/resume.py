@@ -87,14 +87,14 @@ def read_earlier(path: str, head: bytes) -> Earlier:
 
 
 def _end_of_head(text: mmap.mmap, head: bytes, path: str) -> int:
-    """Where the chunks begin, in a stream whose geometry is that of *head*; 0 if the head is not complete."""
+    """Where the chunks begin, in a stream whose geometry is that of *head*; 0 if there are none."""
     first = text.find(_BEGIN)
     old = text[: first + 1] if first >= 0 else text[:]
     if _geometry(old) != _geometry(head):
         if first < 0 and GEOMETRY_END.encode() not in old and head.startswith(old.split(b"\n")[0]):
             return 0
         raise StreamError(f"{path}: --resume: this stream was made with another geometry, or is none")
-    return len(old) if old.endswith(b"\n") else 0
+    return first + 1
 
 
 def _geometry(head: bytes) -> bytes:

@@ -24,6 +24,9 @@ ATTEMPTS = 1000
 TRIES = 4
 """For a payload: after each pause in the data the first try fails, for the data server has hung up."""
 
+KNOWN = "already acknowledged"
+"""What the service says of an acknowledgement that it had before; the library has no exception for it."""
+
 MOST_FAILURES = 5
 """Times that a message is sent again whose data the service says it has not."""
 
@@ -37,6 +40,10 @@ class NothingYet(Exception):  # noqa: N818  (what a stream says, not a fault)
     def __init__(self, last: int) -> None:
         self.last = last
         super().__init__(f"nothing behind message {last}")
+
+
+class Absent(NothingYet):
+    """What was asked for by itself is not there; no answer to a question for the next message."""
 
 
 class Finished(Exception):  # noqa: N818
@@ -123,7 +130,10 @@ class Client:
         ------
         NothingYet, Finished, DeniedError, TroubleError
         """
-        _, told = self._ask("get_next", self.where.group, meta_only=True, stream=stream, ordered=False)
+        try:
+            _, told = self._ask("get_next", self.where.group, meta_only=True, stream=stream, ordered=False)
+        except Absent as error:
+            raise TroubleError(f"no sensible answer: {error}") from error
         return _envelope(told)
 
     def message(self, stream: str, number: int) -> Envelope:
@@ -162,18 +172,18 @@ class Client:
         why = f"data of message {envelope.id} not available from {server}: {failure}"
         raise LostError(why) if isinstance(failure, LostError) else TroubleError(why)
 
-    def acknowledge(self, stream: str, number: int) -> bool:
-        """Tell the service that a message is done; whether it knows now.
+    def acknowledge(self, stream: str, number: int) -> None:
+        """Tell the service that a message is done; it is no error if it knows already.
 
-        A refusal counts as known: the service says so of what was acknowledged before.
+        Raises
+        ------
+        DeniedError, TroubleError
         """
         try:
             self._ask("acknowledge", self.where.group, number, stream=stream)
         except DeniedError as error:
-            return "acknowledged" in str(error)
-        except TroubleError:
-            return False
-        return True
+            if KNOWN not in str(error):
+                raise
 
     def failed_before(self, stream: str, number: int) -> bool:
         """Whether the data of a message could not be had so often that they are gone for good; counts."""
@@ -244,7 +254,7 @@ class Client:
             after = str(getattr(error, "next_stream", "") or "")
             raise Finished(int(error.id_max), "" if after == NO_SUCCESSOR else after) from error
         except library.AsapoNoDataError as error:
-            raise NothingYet(0) from error
+            raise Absent(0) from error
         except library.AsapoEndOfStreamError as error:
             raise NothingYet(int(error.id_max)) from error
         except library.AsapoDataNotInCacheError as error:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How far each message is: in work, done, acknowledged."""
 
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -8,6 +9,9 @@ from gpuidx.flow.seen import Seen
 
 Key = tuple[str, int]
 """Stream and id of a message."""
+
+REFUSED_FOR_GOOD = 10.0
+"""s after which an acknowledgement is given up that the service refuses."""
 
 
 class Messages:
@@ -24,6 +28,7 @@ class Messages:
         self._in_slot: dict[int, Key] = {}
         self._in_work: set[Key] = set()
         self._to_tell: deque[Key] = deque()
+        self._refused: dict[Key, float] = {}
 
     def skip(self, seen: Seen) -> None:
         """Take these for done, too."""
@@ -55,6 +60,12 @@ class Messages:
         self._seen.add(*key)
         self._tell(key)
 
+    def recall(self, stream: str, ids: Sequence[int]) -> None:
+        """Acknowledge those of these that an earlier run has done and did not tell."""
+        for number in ids:
+            if (stream, number) in self._seen:
+                self._tell((stream, number))
+
     def _tell(self, key: Key) -> None:
         if self._acks:
             self._to_tell.append(key)
@@ -66,6 +77,18 @@ class Messages:
     def not_told(self, keys: Sequence[Key]) -> None:
         """Acknowledge these another time."""
         self._to_tell.extendleft(reversed([(stream, number) for stream, number in keys]))
+
+    def refused(self, keys: Sequence[Key]) -> int:
+        """Acknowledge these another time, if they were not refused for too long; gives how many were."""
+        now, again = time.monotonic(), []
+        for stream, number in keys:
+            key = (stream, number)
+            if now - self._refused.setdefault(key, now) > REFUSED_FOR_GOOD:
+                del self._refused[key]
+            else:
+                again.append(key)
+        self.not_told(again)
+        return len(keys) - len(again)
 
     @property
     def n_to_tell(self) -> int:

@@ -48,10 +48,11 @@ class Outage:
 
     def over(self) -> None:
         """A request was answered."""
-        if self._since is not None:
+        if self._told and self._since is not None:
             log.info(
                 "ASAP::O at %s answers again, after %.1f s", self._endpoint, time.monotonic() - self._since
             )
+        self._told = False
         self._since = self._refused_since = None
 
     def check(self) -> None:

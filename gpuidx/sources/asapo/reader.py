@@ -7,6 +7,7 @@ in the client library is killed by its pool, and its successor makes a new conne
 What main asks of it and what it answers is in `gpuidx.sources.asapo.steps`.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -26,8 +27,13 @@ from gpuidx.sources.asapo.client import (
 from gpuidx.sources.asapo.place import Where
 from gpuidx.tasks import offsets
 
+log = logging.getLogger(__name__)
+
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 """s after one failure (or finished stream), two, more: the library has none, and would take a whole core."""
+
+MOST_TELLING = 2.0
+"""s that acknowledgements may take in one step; a service that is slow with each is not one that hangs."""
 
 SENT_AGAIN_AFTER = 1000
 """ms after which a message should come again whose data could not be had."""
@@ -38,7 +44,7 @@ def read(port: Port, slots: Slots, where: Where, token: Secret, message_bytes: i
     client = Client(where, token)
     failures = 0
     for number, kind, stream, slot, wanted, done in port.tasks():
-        left = tell(client, done)
+        told = tell(client, done)
         try:
             if kind in (steps.FETCH, steps.REFETCH):
                 outcome = fetch(client, stream, wanted, slots[slot][:message_bytes])
@@ -48,19 +54,28 @@ def read(port: Port, slots: Slots, where: Where, token: Secret, message_bytes: i
             outcome = steps.DENIED, str(error)
         except TroubleError as error:
             outcome = steps.TROUBLE, str(error)
-        failed = outcome[0] in (steps.TROUBLE, steps.DENIED, steps.FINISHED) or bool(left)
+        failed = outcome[0] in (*steps.TROUBLES, steps.FINISHED) or bool(told.refused or told.failure)
         failures = failures + 1 if failed else 0
         if failed:
             time.sleep(PAUSES[min(failures, len(PAUSES)) - 1])
-        port.answer(number, left, *outcome)
+        port.answer(number, told, *outcome)
 
 
-def tell(client: Client, done: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Acknowledge messages; gives the rest from the first on with which that failed."""
+def tell(client: Client, done: Sequence[tuple[str, int]]) -> steps.Told:
+    """Acknowledge messages, up to the first with which that fails, or until it has taken too long."""
+    refused: list[tuple[str, int]] = []
+    end = time.monotonic() + MOST_TELLING
     for n, one in enumerate(done):
-        if not client.acknowledge(*one):
-            return list(done[n:])
-    return []
+        if time.monotonic() > end:
+            return steps.Told(done[n:], refused, "")
+        try:
+            client.acknowledge(*one)
+        except DeniedError as error:
+            log.debug("acknowledgement of %s refused: %s", one, error)
+            refused.append(one)
+        except TroubleError as error:
+            return steps.Told(done[n:], refused, str(error))
+    return steps.Told((), refused, "")
 
 
 def ask(client: Client, kind: str, stream: str) -> tuple[Any, ...]:
@@ -70,8 +85,8 @@ def ask(client: Client, kind: str, stream: str) -> tuple[Any, ...]:
     ------
     DeniedError, TroubleError
     """
-    if kind == steps.ASK_LEFT:
-        return steps.LEFT, client.unacknowledged(stream)
+    if kind in (steps.ASK_LEFT, steps.RECALL):
+        return steps.LEFT, client.unacknowledged(stream), client.size(stream)
     if kind == steps.ASK_STREAMS:
         return steps.STREAMS, [(s["name"], s["timestampCreated"], s["lastId"]) for s in client.streams()]
     return (steps.TOLD,)
@@ -92,6 +107,8 @@ def fetch(client: Client, stream: str, wanted: int, place: memoryview) -> tuple[
         if isinstance(end, NothingYet):
             return steps.NOTHING, end.last
         return steps.FINISHED, end.last, end.successor
+    if envelope.size == 0:
+        return steps.EMPTY, envelope.id, envelope.name, "only the sender's values"
     sizes = (len(envelope.headers), envelope.size)
     begins = offsets(sizes)
     if begins[-1] > len(place):
@@ -100,11 +117,12 @@ def fetch(client: Client, stream: str, wanted: int, place: memoryview) -> tuple[
     try:
         payload = client.payload(envelope)
     except (LostError, TroubleError) as error:
-        may_come = client.where.acks and not wanted
-        if may_come and not (isinstance(error, LostError) and client.failed_before(stream, envelope.id)):
+        is_gone = isinstance(error, LostError) and client.failed_before(stream, envelope.id)
+        if is_gone or not (wanted or client.where.acks):
+            return steps.LOST, envelope.id, envelope.name, str(error)
+        if not wanted:
             client.give_back(stream, envelope.id, SENT_AGAIN_AFTER)
-            raise TroubleError(str(error)) from error
-        return steps.LOST, envelope.id, envelope.name, str(error)
+        raise TroubleError(str(error)) from error
     place[: sizes[0]] = envelope.headers
     place[begins[1] : begins[2]] = payload
     return steps.GOT, envelope.id, envelope.name, sizes

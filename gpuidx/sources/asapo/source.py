@@ -13,7 +13,7 @@ more.  So a message comes to the stream once, however often answers, readers or 
 import logging
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import zmq
 
@@ -23,10 +23,11 @@ from gpuidx.flow.slots import Slots
 from gpuidx.options.token import Secret
 from gpuidx.sources.asapo import steps
 from gpuidx.sources.asapo.ending import Ending
-from gpuidx.sources.asapo.messages import Key, Messages
+from gpuidx.sources.asapo.messages import Messages
 from gpuidx.sources.asapo.outage import Outage
 from gpuidx.sources.asapo.place import Where
 from gpuidx.sources.asapo.questions import SIZE, ask
+from gpuidx.sources.asapo.steps import Step
 from gpuidx.sources.contract import Lender, Taken
 
 log = logging.getLogger(__name__)
@@ -41,16 +42,6 @@ MOST_TOLD = 32
 
 HANG, TIMEOUTS = 5.0, 10
 """A reader counts as hung after so many s, and so many of the service's timeouts: a step may have these."""
-
-
-class _Step(NamedTuple):
-    """See `steps`."""
-
-    kind: str
-    stream: str
-    slot: int
-    wanted: int
-    done: tuple[Key, ...]
 
 
 class Asapo(Lender):
@@ -89,15 +80,16 @@ class Asapo(Lender):
         self._patience, self._waits = patience, wait_for_stream
         self._messages = Messages(where.acks)
         self._outage = Outage(where.endpoint, patience)
+        self._deafness = Outage(where.endpoint, patience)  # to acknowledgements
         self._past: set[str] = set()
         self._ending = self._begin(stream)
         self._pool: Pool | None = None
         self._n_step = 0
-        self._steps: dict[int, _Step] = {}
+        self._steps: dict[int, Step] = {}
         self._idle: deque[int] = deque()
         self._again: deque[int] = deque()
         self._filled: deque[tuple[int, Taken]] = deque()
-        self._stopped = self._over = False
+        self._stopped = self._over = self._has_to_recall = False
 
     def _begin(self, stream: str) -> Ending:
         self._past.add(stream)
@@ -117,6 +109,7 @@ class Asapo(Lender):
     def skip(self, frames: set[tuple[str, str]], messages: Seen) -> None:
         """Leave these messages out, but acknowledge them."""
         self._messages.skip(messages)
+        self._has_to_recall = self.where.acks and len(messages) > 0
 
     def attach(self, slots: Slots, message_bytes: int) -> None:
         """Say where messages go, and how many bytes of a slot are theirs; before `open`."""
@@ -174,9 +167,6 @@ class Asapo(Lender):
 
     # A turn of the run.
 
-    def ask(self, free: int) -> None:
-        """Do nothing: a message is asked for when there is a slot for it."""
-
     def notice(self, events: Mapping[Any, int]) -> None:
         """Take the readers' answers, and give them what is next.
 
@@ -190,9 +180,10 @@ class Asapo(Lender):
             self._take(ended)
         if self._pool.restarts:
             self.notes["ASAP::O readers replaced"] = self._pool.restarts
-        if self._outage.count:
-            self.notes["requests to ASAP::O that failed"] = self._outage.count
+        if failures := self._outage.count + self._deafness.count:
+            self.notes["requests to ASAP::O that failed"] = failures
         self._outage.check()
+        self._deafness.check()
         if not self._stopped and not self._over and self._ending.is_over(self._messages):
             self._go_on()
         while self._pool.room() > 0 and (step := self._next_step()) is not None:
@@ -201,23 +192,28 @@ class Asapo(Lender):
             self._pool.give((self._n_step, *step))
             self._pool.hand_out()
 
-    def _next_step(self) -> _Step | None:
+    def _next_step(self) -> Step | None:
         if self._again:
             slot = self._again.popleft()
             stream, number = self._messages.key_in(slot)
-            return _Step(steps.REFETCH, stream, slot, number, self._messages.to_tell(MOST_TOLD))
+            return Step(steps.REFETCH, stream, slot, number, self._messages.to_tell(MOST_TOLD))
         is_open = not self._stopped and not self._over
+        if is_open and self._has_to_recall:
+            self._has_to_recall = False
+            return self._step(steps.RECALL)
         if is_open and (question := self._ending.question()) is not None:
             return self._step(question)
         if is_open and self._idle:
             return self._step(steps.FETCH, self._idle.popleft())
         return self._step(steps.TELL) if self._messages.n_to_tell else None
 
-    def _step(self, kind: str, slot: int = steps.NO_SLOT) -> _Step:
-        return _Step(kind, self.stream, slot, 0, self._messages.to_tell(MOST_TOLD))
+    def _step(self, kind: str, slot: int = steps.NO_SLOT) -> Step:
+        return Step(kind, self.stream, slot, 0, self._messages.to_tell(MOST_TOLD))
 
     def _go_on(self) -> None:
         """The stream is over: go to the next, or end."""
+        if self._ending.gaps:
+            self.notes["messages that were never sent (gaps in the ids)"] += len(self._ending.gaps)
         if self.follow and self._ending.successor:
             self._ending = self._begin(self._ending.successor)
             log.info("reading stream %r", self.stream)
@@ -232,30 +228,41 @@ class Asapo(Lender):
             self._messages.not_told(step.done)
             self._take_back(step)
             self._outage.note(f"a reader ended: {ended.reason} {ended.detail}".rstrip())
+            self._ending.unsure()
             return
-        left, outcome, *values = ended.values
-        self._messages.not_told(left)
+        told, outcome, *values = ended.values
+        self._hear(step, steps.Told(*told))
         if outcome in steps.TROUBLES:
             self._outage.note(values[0], is_refusal=outcome == steps.DENIED)
-        elif left:
-            self._outage.note(f"{len(left)} message(s) cannot be acknowledged")
         else:
             self._outage.over()
         if outcome in steps.MESSAGES:
             self._arrive(step, outcome, values)
-        else:
+        elif step.kind != steps.RECALL or outcome == steps.TROUBLE:
             self._take_back(step)
+        elif outcome == steps.LEFT:
+            self._messages.recall(step.stream, values[0])
         if step.stream == self.stream:
             self._learn(outcome, values)
 
-    def _arrive(self, step: _Step, outcome: str, values: Sequence[Any]) -> None:
+    def _hear(self, step: Step, told: steps.Told) -> None:
+        """What the service said to acknowledgements."""
+        self._messages.not_told(told.left)
+        if given_up := self._messages.refused(told.refused):
+            self.notes["acknowledgements that ASAP::O refused"] += given_up
+        if told.failure:
+            self._deafness.note(f"{self.untold()} message(s) cannot be acknowledged: {told.failure}")
+        elif step.done:
+            self._deafness.over()
+
+    def _arrive(self, step: Step, outcome: str, values: Sequence[Any]) -> None:
         number, name, what = values
         key = (step.stream, number)
-        self._ending.got()
         if step.kind == steps.FETCH and not self._messages.begin(key, step.slot):
             self.notes["messages that came once more"] += 1
             self._idle.append(step.slot)
             return
+        self._ending.got()
         taken = Taken(
             sizes=tuple(what) if outcome == steps.GOT else (),
             filename=name,
@@ -265,23 +272,27 @@ class Asapo(Lender):
         )
         self._filled.append((step.slot, taken))
 
-    def _take_back(self, step: _Step) -> None:
+    def _take_back(self, step: Step) -> None:
         """A step has put nothing into its slot."""
         if step.kind == steps.FETCH:
             self._idle.append(step.slot)
         elif step.kind == steps.REFETCH:
             self._again.append(step.slot)
+        elif step.kind == steps.RECALL:
+            self._has_to_recall = True
 
     def _learn(self, outcome: str, values: Sequence[Any]) -> None:
         """What an outcome says of the end of the stream."""
         if outcome == steps.NOTHING:
             self._ending.nothing(values[0])
         elif outcome == steps.FINISHED:
-            self._ending.finished(values[1])
+            self._ending.finished(*values)
         elif outcome == steps.LEFT:
-            self._ending.left(values[0])
+            self._ending.left(*values)
         elif outcome == steps.STREAMS:
             self._ending.streams(values[0], self._past)
+        elif outcome in steps.TROUBLES:
+            self._ending.unsure()
 
     # The end.
 
@@ -294,25 +305,9 @@ class Asapo(Lender):
         return (self._stopped or self._over) and not self.pending() and not self.untold()
 
     def close(self) -> None:
-        """End the readers."""
+        """End the readers; what they were not told yet is said."""
+        if n := self.untold():
+            log.warning("%d message(s) in the stream could not be acknowledged; they will be sent again", n)
         if self._pool is not None:
             self._pool.close()
             self._pool = None
-
-    # A lender is not asked for messages one by one.
-
-    def connected(self) -> bool:
-        """Each request makes a connection of its own."""
-        return True
-
-    def ready(self) -> bool:
-        """Never: see `filled`."""
-        return False
-
-    def take(self, slot: memoryview) -> Taken | None:
-        """Nothing: see `filled`."""
-        return None
-
-    def drop(self) -> bool:
-        """Nothing: the service keeps what is not asked for."""
-        return False
