@@ -226,6 +226,14 @@ def workers(pid: int) -> list[int]:
     return [worker for child in children(pid) for worker in children(child)]
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process is there, and not dead and unwaited for; needs ``/proc``."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def run(folder: Path, *words: str) -> Done:
     """The program from start to end."""
     return finish(start(folder, *words), folder)

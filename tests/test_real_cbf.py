@@ -44,7 +44,7 @@ def test_cbf_frame_gives_crystfels_peaks_and_lattice(
     pipeline = Pipeline(options, geometry, read_cell(options.pdb) if options.pdb else None)
     data = gzip.decompress(Path(image).read_bytes()) if sent else b""
     message = Message(serial=1, filename=image, event="//", data=memoryview(bytearray(data)))
-    result, _, _ = pipeline.process(message, memoryview(bytearray(4 << 20)))
+    result = pipeline.process(message, memoryview(bytearray(4 << 20))).result
     expected = load(data_folder, name)["frames"][0]
     theirs, peaks = np.array([row[:4] for row in expected["peaks"]]), result.peaks
     at = np.stack([peaks.fs, peaks.ss], axis=1) + result.frame.detector.origin[peaks.panel]

@@ -108,7 +108,7 @@ def test_what_is_wrong_is_told(data, expected):
 
 
 def test_a_missing_entry_is_named():
-    with pytest.raises(Rejected, match="'b' is not in the message, which has a"):
+    with pytest.raises(Rejected, match="'b' is not in the message, which has 'a'"):
         entries(b"\xa1\x61a\x01").get_item("b")
 
 

@@ -72,9 +72,21 @@ def test_a_limit_ends_the_recording(tmp_path, limit):
     assert 0 < len(recorded(tmp_path / "a")) < 2000
 
 
-def test_a_signal_ends_the_recording_with_all_that_came(tmp_path):
+def test_a_signal_ends_the_recording_with_all_that_came(tmp_path, monkeypatch):
+    def interrupt():
+        wrote.wait(20)
+        signal.raise_signal(signal.SIGINT)
+
+    wrote = threading.Event()
+    write = Output.write
+
+    def watched(output, *pieces):
+        write(output, *pieces)
+        wrote.set()
+
+    monkeypatch.setattr(Output, "write", watched)
     with Server("push", FRAMES, hold_after=20) as server:
-        threading.Thread(target=lambda: (server.held.wait(20), signal.raise_signal(signal.SIGINT))).start()
+        threading.Thread(target=interrupt, daemon=True).start()
         assert main([f"--zmq-input={server.address}", "--zmq-pull", "-o", str(tmp_path / "a")]) == 0
     found = recorded(tmp_path / "a")
     assert found == [[one] for one in FRAMES[: len(found)]]
