@@ -66,6 +66,6 @@ def test_late_files_with_a_prefix_and_paths_with_placeholders_are_processed_by_a
     for text in (
         "taken as data/",
         "waiting for data/late.h5",
-        "'/run/shot7/image' is not there in data/first.h5",
+        "data/first.h5: no data set at '/run/shot7/image'",
     ):
         assert text in done.log
