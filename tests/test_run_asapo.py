@@ -6,11 +6,12 @@ from pathlib import Path
 import deadly_program
 import live
 import pytest
+from simulation.asapo.client import need_library
 
 from gpuidx.options.token import TOKEN_VARIABLE
 from gpuidx.simulation.asapo.server import StandIn
 
-pytest.importorskip("asapo_consumer", reason="needs gpuidx[asapo]: Linux x86-64, Python up to 3.12")
+need_library()
 
 STREAM = "run1"
 TOKEN = "seven-seals"
@@ -101,7 +102,7 @@ def test_a_message_that_kills_its_workers_is_kept_aside_and_has_an_empty_chunk(t
     assert done.count("lost with a worker") == 1
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc: run it on Linux")
 def test_the_token_is_in_no_file_and_no_process(tmp_path, messages):
     live.write_inputs(tmp_path)
     with StandIn(streams={STREAM: messages[:2]}, token=TOKEN) as server:

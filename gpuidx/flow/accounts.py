@@ -37,14 +37,11 @@ class Accounts:
     ----------
     received
         Number of messages received.
-    gaps
-        Messages that a sender's numbers say were never received; they are no part of the sum.
     """
 
     def __init__(self, serial_start: int = 1) -> None:
         self.serial_start = serial_start
         self.received = 0
-        self.gaps = 0
         self._flying: set[int] = set()
         self._final: dict[str, Counter[str]] = {state: Counter() for state in STATES}
 
@@ -126,6 +123,4 @@ class Accounts:
                 lines += [f"{m:{width}d}      {why}" for why, m in self.reasons(state).items() if why]
         if self._flying:
             lines.append(f"{len(self._flying):{width}d}    in flight")
-        if self.gaps:
-            lines.append(f"{self.gaps:{width}d}  never received (gaps in the sender's numbers)")
         return lines

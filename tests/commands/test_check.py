@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import zmq
 from live import PEAKS, SIZE, Server, beamtime, write_inputs
+from simulation.asapo.client import need_library
 
 from gpuidx import cli
 from gpuidx.commands import check_receive
@@ -194,7 +195,7 @@ def test_without_matplotlib_there_is_the_text(folder, capsys, monkeypatch):
 
 
 def test_frames_of_asapo_are_read_in_a_group_of_its_own(folder, capsys):
-    pytest.importorskip("asapo_consumer", reason="needs gpuidx[asapo]: Linux x86-64, Python up to 3.12")
+    need_library()
     with StandIn(streams={"run1": [hit()[1]]}) as server:
         where = {"endpoint": server.endpoint, "token": server.token, "beamtime": server.beamtime}
         where |= {"source": server.source, "group": "online", "stream": "run1"}

@@ -4,13 +4,14 @@
 from collections import Counter
 
 import pytest
+from simulation.asapo.client import need_library
 
-pytest.importorskip("asapo_consumer", reason="needs gpuidx[asapo]: Linux x86-64, Python up to 3.12")
+need_library()
 
-from sources.asapo.clocks import Clock
+from sources.asapo.clocks import Clock  # noqa: E402
 
-from gpuidx.sources.asapo import reader, steps
-from gpuidx.sources.asapo.client import (
+from gpuidx.sources.asapo import reader, steps  # noqa: E402
+from gpuidx.sources.asapo.client import (  # noqa: E402
     MOST_FAILURES,
     Client,
     DeniedError,
@@ -20,8 +21,8 @@ from gpuidx.sources.asapo.client import (
     NothingYet,
     TroubleError,
 )
-from gpuidx.sources.asapo.place import Where
-from gpuidx.tasks import parts_in
+from gpuidx.sources.asapo.place import Where  # noqa: E402
+from gpuidx.tasks import parts_in  # noqa: E402
 
 
 class MadeUp(Client):
