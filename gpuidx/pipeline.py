@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpuidx import handover
 from gpuidx import peaks as peak_lists
@@ -149,7 +150,7 @@ class Pipeline:
             if found is None:
                 (found,) = self.search([widened(frame)])
             elif found.candidates is None:
-                (found,) = self.search([dataclasses.replace(frame, peaks=found.peaks)])
+                (found,) = self.search([dataclasses.replace(frame, peaks=found.peaks)], found.axes)
         result = self.finish(frame, found)
         given = self.solutions.of(frame.filename, frame.event) if self.solutions is not None else ()
         n_candidate = len(given or found.candidates or ())
@@ -170,11 +171,11 @@ class Pipeline:
             return peak_lists.validated(widened(frame), self.geometry, self.options, self.masks, self.filters)
         return frame
 
-    def search(self, frames: Sequence[Frame]) -> list[Found]:
-        """Peaks and candidate lattices of a batch."""
+    def search(self, frames: Sequence[Frame], axes: NDArray[np.float32] | None = None) -> list[Found]:
+        """Peaks and candidate lattices of a batch; *axes* of its only frame may be known from a device."""
         batch = self.backend.upload(frames)
         self.backend.find_peaks(batch)
-        self.backend.index(batch)
+        self.backend.index(batch, axes)
         return list(self.backend.results(batch))
 
     def finish(self, frame: Frame, found: Found) -> Result:

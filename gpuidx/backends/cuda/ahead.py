@@ -2,6 +2,7 @@
 """Compiling kernels ahead of a run, into CuPy's cache."""
 
 from gpuidx.backends.cuda import trial_tables
+from gpuidx.backends.cuda.axes_search import AXES_FILE, BANDS_FILE
 from gpuidx.backends.cuda.backend import TYPES
 from gpuidx.backends.cuda.kernels import Kernels
 from gpuidx.backends.cuda.peakfinder8 import FEW, FILE, MANY, defines
@@ -21,7 +22,7 @@ def compile_ahead(device: int) -> int:
     variants = [(p, lanes, rules) for p in TYPES for lanes in (FEW, MANY) for rules in (False, True)]
     for pixel, lanes, has_rules in variants:
         Kernels(FILE, pixel, defines(PeakOptions(), lanes, has_rules=has_rules)).compile()
-    of_trials = (VECTORS_FILE, DIRECTIONS_FILE, ORIENTATIONS_FILE, CELLS_FILE)
+    of_trials = (VECTORS_FILE, DIRECTIONS_FILE, ORIENTATIONS_FILE, CELLS_FILE, BANDS_FILE, AXES_FILE)
     for file in of_trials:
         Kernels(file, None, trial_tables.defines()).compile()
     return len(variants) + len(of_trials)
