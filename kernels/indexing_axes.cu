@@ -14,7 +14,10 @@
 #include "keep_smallest.cuh"
 
 #define SCAN_THREADS 256
-#define SCAN_BLOCKS 3            // on a multiprocessor at a time: without a number some versions of NVRTC spill
+// Blocks on a multiprocessor at a time: without a number some versions of NVRTC spill, or take too many registers.
+#define SCAN_BLOCKS 4
+#define REFINE_BLOCKS 8
+#define KEEP_BLOCKS 4
 #define EACH 4                   // directions of a thread
 #define TILE 1024                // directions of a block at a time
 #define LENGTH_BLOCKS 16         // that share the lengths of a band
@@ -83,11 +86,14 @@ scan_bands(const PeakSet* __restrict__ lists, const Band* __restrict__ bands, co
     const float4* level = grid + grid_start[own.level];
     const int n = grid_start[own.level + 1] - grid_start[own.level];
     best[tid] = ~0ull;
+#pragma unroll 1
     for (int k = blockIdx.x; k < own.n_length; k += LENGTH_BLOCKS) {
         __syncthreads();
         const float size = length_of(own, k);
         for (int i = tid; i < own.n_vector; i += SCAN_THREADS) vectors[i] = scaled(given[i], size);
         begin_keys(&buffer, best[BAND_SAMPLED - 1]);
+        int found = 0;
+#pragma unroll 1
         for (int first = 0; first < n; first += TILE) {
             float score[EACH];
             score_tile(vectors, own.n_vector, level, first + tid, n, score);
@@ -98,9 +104,8 @@ scan_bands(const PeakSet* __restrict__ lists, const Band* __restrict__ bands, co
                 if (at < n && score[e] > 0.0f)
                     offer(&buffer, (unsigned long long)high << 32 | (unsigned int)(k << PLACE_BITS | at));
             }
-            make_room(&buffer, TILE, LENGTH_SAMPLED);
+            found = make_room(&buffer, TILE, first + TILE >= n, LENGTH_SAMPLED);
         }
-        const int found = cut_keys(&buffer, LENGTH_SAMPLED);
         if (tid < LENGTH_SAMPLED) best[BAND_SAMPLED + tid] = tid < found ? buffer.keys[tid] : ~0ull;
         sort_keys(best, BEST_KEYS);
     }
@@ -172,7 +177,7 @@ __device__ __forceinline__ float axis_likelihood(const float4* __restrict__ peak
 // A warp takes an axis: least squares on the vectors of its band, then on peaks in a growing range; then its score,
 // or LOST if its length left the range.
 // Grid (BAND_SAMPLED / 4, most_bands, slots).  Memory: vectors and peaks come from the caches.
-extern "C" __global__ void __launch_bounds__(REFINE_THREADS)
+extern "C" __global__ void __launch_bounds__(REFINE_THREADS, REFINE_BLOCKS)
 refine_axes(const PeakSet* __restrict__ lists, const Band* __restrict__ bands, const float4* __restrict__ band_vectors,
             const float4* __restrict__ list_peaks,
             float4* __restrict__ axes)                // (slot, band, BAND_SAMPLED): x y z, score
@@ -231,7 +236,7 @@ __device__ __forceinline__ unsigned long long smallest_of_block(unsigned long lo
 
 // One block a slot: the best axis is kept and all that are the same go, again and again; ties by number.
 // Grid (slots).  Memory: reads 16 bytes an axis up to MOST_VECTORS times.
-extern "C" __global__ void __launch_bounds__(KEEP_THREADS)
+extern "C" __global__ void __launch_bounds__(KEEP_THREADS, KEEP_BLOCKS)
 keep_axes(const PeakSet* __restrict__ lists, const Band* __restrict__ bands,
           float4* __restrict__ axes,                  // (slot, band, BAND_SAMPLED): scores are overwritten
           float4* __restrict__ found_axes,            // (slot, MOST_VECTORS): best first, 0 behind the last

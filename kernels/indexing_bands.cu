@@ -74,6 +74,7 @@ __device__ __forceinline__ int direct_band(const float4* __restrict__ peaks, int
     const int begin = count_shorter(peaks, n, least);
     const int end = max(count_shorter(peaks, n, limit), begin + BAND_NEED_0);
     const int n_vector = max(min(end, min(begin + BAND_MOST, n)) - begin, 0);
+#pragma unroll 1
     for (int i = threadIdx.x; i < n_vector; i += FILL_THREADS) {
         const float4 peak = peaks[begin + i];
         vectors[i] = make_float4(peak.x, peak.y, peak.z, 1.0f);
@@ -87,15 +88,17 @@ __device__ __forceinline__ int pair_band(const float4* __restrict__ peaks, int n
 {
     const float square_least = __fmul_rn(least, least), square_limit = __fmul_rn(limit, limit);
     begin_keys(buffer, ~0ull);
+    int found = 0;
+#pragma unroll 1
     for (int i = 0; i < n; i++) {
+#pragma unroll 1
         for (int j = threadIdx.x; j <= i; j += FILL_THREADS) {
             const float square = pair_of(peaks, i, j).w;
             if (square >= square_least)
                 offer(buffer, (unsigned long long)__float_as_uint(square) << 32 | (unsigned int)(i << NUMBER_BITS | j));
         }
-        make_room(buffer, n, BAND_MOST);
+        found = make_room(buffer, n, i == n - 1, BAND_MOST);
     }
-    const int found = cut_keys(buffer, BAND_MOST);
     int n_vector = 0;
     for (int above = found; above > n_vector;) {
         const int middle = (n_vector + above) >> 1;
@@ -103,6 +106,7 @@ __device__ __forceinline__ int pair_band(const float4* __restrict__ peaks, int n
         else above = middle;
     }
     if (n_vector < BAND_NEED_1) n_vector = min(BAND_NEED_1, found);
+#pragma unroll 1
     for (int i = threadIdx.x; i < n_vector; i += FILL_THREADS) vectors[i] = pair_of_key(peaks, buffer->keys[i]);
     return n_vector;
 }
@@ -122,6 +126,7 @@ fill_bands(const PeakSet* __restrict__ lists, const float4* __restrict__ list_pe
     float4* vectors = band_vectors + (long long)(slot * most_bands + band) * BAND_MOST;
     Band own;
     own.shortest = set.shortest;
+#pragma unroll 1
     for (int k = 0; k < band; k++) own.shortest = __fmul_rn(own.shortest, BAND);
     own.longest = fminf(set.longest, __fmul_rn(own.shortest, BAND));
     const float least = __fdiv_rn(SHORTEST, own.shortest);

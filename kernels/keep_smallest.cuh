@@ -37,6 +37,7 @@ __device__ __forceinline__ int cut_keys(KeyBuffer* buffer, int most)
     const int n = buffer->n;
     int room = 1;
     while (room < max(n, most)) room <<= 1;
+#pragma unroll 1
     for (int i = n + threadIdx.x; i < room; i += blockDim.x) buffer->keys[i] = ~0ull;
     sort_keys(buffer->keys, room);
     if (threadIdx.x == 0) {
@@ -47,11 +48,11 @@ __device__ __forceinline__ int cut_keys(KeyBuffer* buffer, int most)
     return min(n, most);
 }
 
-// Has room for so many further keys.
-__device__ __forceinline__ void make_room(KeyBuffer* buffer, int n_further, int most)
+// Cuts them if there is not room for so many further keys, and at the end; gives their number then.
+__device__ __forceinline__ int make_room(KeyBuffer* buffer, int n_further, bool at_end, int most)
 {
     __syncthreads();
     const bool full = buffer->n + n_further > BUFFER_KEYS;
     __syncthreads();             // the next keys change n
-    if (full) cut_keys(buffer, most);
+    return full || at_end ? cut_keys(buffer, most) : 0;
 }
