@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A short proof that axes without a cell from the pretended device are right, and defects that it must see."""
+"""A short proof that axes from the pretended device are right, and defects that it must see."""
 
 import gc
 from functools import cache

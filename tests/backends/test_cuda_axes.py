@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Axes without a cell on a device: the CPU's, and a worker makes of them the lattices that it makes of its own."""
+"""Axes without a cell on a device are the CPU's, and a worker takes them for its own."""
 
 import emulator
 import numpy as np
@@ -117,7 +117,8 @@ def test_buffers_are_as_reckoned_and_a_batch_costs_no_memory_and_no_wait(device)
     search.start(batch, q_there, n_given_there, None, 2, stream)
     spent = {name: device.count(name) - before[name] for name in names}
     assert spent == {
-        "malloc": 0, "pinned": 0, "sync_event": 0, "sync_stream": 0, "sync_device": 0, "launch": 6, "copy_dh": 2,
+        "malloc": 0, "pinned": 0, "sync_event": 0, "sync_stream": 0, "sync_device": 0,
+        "launch": 6, "copy_dh": 2,
     }  # fmt: skip
     search.finish(batch, stream)
     assert len(batch.outcomes) == 2

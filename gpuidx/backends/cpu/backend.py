@@ -103,8 +103,8 @@ class CpuBackend:
     def index(self, batch: CpuBatch, axes: NDArray[np.float32] | None = None) -> None:
         """Make the indexing trials for hits.
 
-        *axes* may be given with a batch of one frame: those of `gpuidx.model.Found`, from a device, which trials
-        without a cell go on with.
+        *axes* may be given with a batch of one frame: those of `gpuidx.model.Found`, from a device, which
+        trials without a cell go on with.
         """
         batch.lattices = [
             self._lattices_of(frame, peaks, axes)

@@ -2,9 +2,9 @@
 """Vectors of the lattice without a cell, on a device; a worker makes cells of them.
 
 See ``kernels/indexing_bands.cu`` and ``kernels/indexing_axes.cu`` for what the kernels do;
-`gpuidx.backends.cpu.unknown_vectors` is the definition.  Both kinds of vectors are looked for in every frame, and
-with ``--retry`` those of the second try too, for only the worker sees whether the first is enough.  What a worker
-finds beside that (further lattices) it finds with axes of its own.
+`gpuidx.backends.cpu.unknown_vectors` is the definition.  Both kinds of vectors are looked for in every
+frame, and with ``--retry`` those of the second try too, for only the worker sees whether the first is enough.
+What a worker finds beside that (further lattices) it finds with axes of its own.
 """
 
 import math

@@ -140,7 +140,7 @@ class CudaBackend:
         self._free_images = [ImageBuffer(sizes, self.batch_size) for _ in range(self.in_flight)]
         self._free = [BatchBuffers(sizes, self.batch_size) for _ in range(UNFINISHED)]
         self._searched: list[CudaBatch] = []
-        self._trials: DeviceTrials | AxesSearch | None = None
+        self._trials: Any = None  # `DeviceTrials` or `AxesSearch`, each with batches of its own kind
         if known is not None:
             self._trials = DeviceTrials(known, options, self.batch_size, min_peaks=options.min_peaks)
         elif has_trials:

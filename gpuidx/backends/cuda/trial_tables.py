@@ -71,7 +71,7 @@ Shapes = dict[str, tuple[tuple[int, ...], DTypeLike]]
 
 
 def defines() -> dict[str, str | int]:
-    """Every number of the modules of constants by its name, those of a tuple as NAME_0, …, and sizes of arrays."""
+    """Every number of the constants by its name, those of a tuple as NAME_0, …, and sizes of arrays."""
     given: dict[str, int | float] = {}
     for name, value in (vars(constants) | vars(unknown_cell_constants)).items():
         if not name.isupper() or name.endswith("ATTEMPTS"):  # attempts go to the kernels as data
