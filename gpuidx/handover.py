@@ -54,7 +54,7 @@ FOUND_TYPE = np.dtype(
         ("vectors", "f4", (MOST_TRIES_UNKNOWN, 2, MOST_VECTORS, 4)),
     ]
 )
-"""A `Found` in a slot; ``n_candidate`` is -1 if no trials were made, ``n_searched`` how many tries have axes."""
+"""A `Found` in a slot; ``n_candidate`` is -1 if no trials were made, ``n_searched`` the tries with axes."""
 
 FOUND_BYTES = -(-FOUND_TYPE.itemsize // ALIGNMENT) * ALIGNMENT
 
