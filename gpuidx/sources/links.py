@@ -104,7 +104,7 @@ class Link:
         return self._n_connected > 0
 
     def listen(self, wanted: bool) -> None:
-        """Have the poller tell of messages, or not: one that cannot be read now would end every wait at once."""
+        """Have the poller tell of messages, or not: what cannot be read now would end every wait at once."""
         if wanted != (self.socket in self.poller):
             self.poller.modify(self.socket, zmq.POLLIN if wanted else 0)
 
