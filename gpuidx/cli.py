@@ -13,7 +13,7 @@ DESCRIPTION = (
     "Real-time processing of serial crystallography data: frames come in over ZeroMQ or from files, "
     "peaks, crystals and reflections go out as a CrystFEL stream.  "
     "Other commands: gpuidx simulate, gpuidx record, gpuidx replay, gpuidx asapo, gpuidx warmup, "
-    "gpuidx devices, gpuidx geom, gpuidx check."
+    "gpuidx devices, gpuidx geom, gpuidx check, gpuidx bench."
 )
 
 VERSION = f"gpuidx {__version__}\nLicence: GPL-3.0-or-later, without any warranty."
@@ -72,6 +72,12 @@ def _check(argv: Sequence[str]) -> int:
     return check(argv)
 
 
+def _bench(argv: Sequence[str]) -> int:
+    from gpuidx.commands.bench import main as bench
+
+    return bench(argv)
+
+
 def _asapo(argv: Sequence[str]) -> int:
     from gpuidx.commands.asapo import main as asapo
 
@@ -86,6 +92,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "devices": _devices,
     "geom": _geom,
     "check": _check,
+    "bench": _bench,
     "asapo": _asapo,
 }
 
