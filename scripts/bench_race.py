@@ -55,14 +55,15 @@ class Race:
     def turns(self, what: str, names: list[str], n_turn: int) -> dict[str, list[LiveRun]]:
         """All programs in turn, several times."""
         runs: dict[str, list[LiveRun]] = {name: [] for name in names}
-        with Sender(self.subject.encoder, self.subject.mixed(HITS[what]), "rep", self.subject.address):
+        frames = self.subject.series(HITS[what])
+        with Sender(frames, "rep", self.subject.address):
             for _ in range(n_turn):
                 for name in names:
                     runs[name].append(run := self.run(name))
                     print(
                         f"    {name:9s} {run.rate:8.1f} frames/s, {1e3 * run.everything:7.2f} ms of CPU a "
-                        f"frame, {run.n_frame} frames, {run.hits:.2f} hits, {run.indexed:.2f} crystals a frame, "
-                        f"{run.cores:.2f} cores, load {os.getloadavg()[0]:.1f}",
+                        f"frame, {run.n_frame} frames, {run.hits:.2f} hits, {run.indexed:.2f} crystals a "
+                        f"frame, {run.cores:.2f} cores, load {os.getloadavg()[0]:.1f}",
                         flush=True,
                     )
         return runs

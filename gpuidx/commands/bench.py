@@ -93,7 +93,6 @@ def _measure(options: BenchOptions, folder: Path, n_core: int) -> Report:
         raise InputFileError(
             error.filename or "geometry", None, f"cannot be read: {error.strerror}"
         ) from error
-    subject.options()  # what the user says is understood, or refused, before anything takes time
     with patience(SLOW):
         alone = stages_alone(subject, ROUNDS)
     device, note = _device(subject, choice)

@@ -67,7 +67,7 @@ def live(subject: Subject, hits: float, jobs: int, seconds: float, log: Path) ->
         If the run ends by itself.
     """
     command = [sys.executable, "-m", "gpuidx", *subject.command(jobs)]
-    with Sender(subject.encoder, subject.mixed(hits), "push", subject.address):
+    with Sender(subject.series(hits), "push", subject.address):
         return watch(command, subject.stream, seconds, log)
 
 

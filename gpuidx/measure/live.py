@@ -5,15 +5,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpuidx.errors import SourceError
+from gpuidx.errors import GpuidxError, SourceError
 from gpuidx.measure.processes import cpu_seconds, descendants, thread_seconds
-from gpuidx.simulation.encoder import Encoder, Sized
-from gpuidx.simulation.serve import ServeSettings, serve
+from gpuidx.simulation.serve import Outgoing, ServeSettings, serve
 
 POLL = 0.02
 """Seconds between two looks at the stream."""
@@ -26,12 +25,12 @@ LEAST_FRAMES = 3
 
 
 class Sender:
-    """Frames in turn, without end, from a thread of this process; a context that ends it.
+    """Messages from a thread of this process; a context that ends it.
 
     Parameters
     ----------
-    encoder, messages
-        What is sent.
+    messages
+        What is sent, as fast as it is taken.
     kind, address
         Of the socket: ``"push"`` or ``"rep"``.
 
@@ -41,15 +40,20 @@ class Sender:
         To connect to.
     """
 
-    def __init__(self, encoder: Encoder, messages: Sequence[Sized], kind: str, address: str) -> None:
-        self._series = encoder.series(messages, 0)
+    def __init__(self, messages: Iterable[Outgoing], kind: str, address: str) -> None:
+        self._messages = messages
         self._settings = ServeSettings(serve=kind, bind=address, queue=2)
         self._stop, self._ready = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._error: GpuidxError | None = None
         self.address = address
 
     def _serve(self) -> None:
-        serve(self._series, self._settings, self._is_ready, self._stop)
+        try:
+            serve(self._messages, self._settings, self._is_ready, self._stop)
+        except GpuidxError as error:
+            self._error = error
+            self._ready.set()
 
     def _is_ready(self, address: str) -> None:
         self.address = address
@@ -57,8 +61,9 @@ class Sender:
 
     def __enter__(self) -> "Sender":
         self._thread.start()
-        if not self._ready.wait(10):
-            raise SourceError(f"nothing can be sent at {self.address}")
+        self._ready.wait()
+        if self._error is not None:
+            raise self._error
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,7 +2,7 @@
 """What is measured: a detector and a cell, messages of simulated blanks and hits, the command of a run."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ from gpuidx.simulation.detector import LYSOZYME, default_geometry
 from gpuidx.simulation.encoder import Encoder, Sized
 from gpuidx.simulation.formats import EncodeSettings
 from gpuidx.simulation.frames import Simulator
+from gpuidx.simulation.serve import Outgoing
 from gpuidx.simulation.settings import FrameSettings
 
 PEAK_OPTIONS = ("--peaks=peakfinder8", "--threshold=10", "--min-snr=5", "--min-peaks=10")
@@ -74,6 +75,11 @@ class Subject:
         Messages to be sent.
     stream
         That the run writes.
+
+    Raises
+    ------
+    OptionError
+        If words of the user are not understood.
     """
 
     def __init__(
@@ -95,6 +101,7 @@ class Subject:
         self.geometry: Geometry = parse_geometry(texts[0], asked.geometry or "built-in geometry")
         self.cell: UnitCell = parse_cell(texts[1], asked.pdb or "built-in cell")
         self.format, self.dtype = messages.format, frames.dtype
+        self.options()  # raises before anything takes time
         simulators = [Simulator(self.geometry, self.cell, _with_hits(frames, share)) for share in (0.0, 1.0)]
         self.encoder = Encoder(simulators[0], messages)
         self.blanks, self.hits = (
@@ -113,12 +120,13 @@ class Subject:
         """Of a message: the mean over blanks and hits."""
         return sum(one.n_byte for one in (*self.blanks, *self.hits)) // (2 * DISTINCT)
 
-    def mixed(self, hits: float) -> list[Sized]:
-        """Messages to be sent in turn, of which the share *hits* are hits, evenly spread."""
-        return [
+    def series(self, hits: float) -> Iterator[Outgoing]:
+        """Messages to be sent, without end, of which the share *hits* are hits, evenly spread."""
+        in_turn = [
             (self.hits if int((i + 1) * hits + 1e-9) > int(i * hits + 1e-9) else self.blanks)[i % DISTINCT]
             for i in range(CYCLE)
         ]
+        return self.encoder.series(in_turn, 0)
 
     def received(self, sent: Sequence[Sized]) -> list[Message]:
         """The same messages as a worker gets them."""
