@@ -69,7 +69,7 @@ class Race:
         return runs
 
 
-def _summary(case: str, runs: dict[str, list[LiveRun]], race: Race) -> dict[str, float | str]:
+def summary(case: str, runs: dict[str, list[LiveRun]], race: Race) -> dict[str, float | str]:
     ours, row = runs["gpuidx"], {"case": case}
     for name, each in runs.items():
         row[name] = statistics.median(run.rate for run in each)
@@ -99,7 +99,7 @@ def main() -> int:
             for what in HITS:
                 case = f"{SIZES.get(size, f'{size}x{size}')}, {what}"
                 print(f"{case}, -j {options.jobs}", flush=True)
-                rows.append(_summary(case, race.turns(what, names, options.turns), race))
+                rows.append(summary(case, race.turns(what, names, options.turns), race))
                 print(json.dumps(rows[-1]), flush=True)
     return 0
 
