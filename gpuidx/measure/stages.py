@@ -10,15 +10,20 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import zmq
 
 from gpuidx.formats.frame import widened
 from gpuidx.model import Message
 from gpuidx.pipeline import Pipeline
-from gpuidx.tasks import offsets, parts_in
+from gpuidx.sources.parts import put
+from gpuidx.tasks import parts_in
 
 DECODE, SEARCH, TRIALS, TEXT = "decode", "peak search", "trials", "text"
 REFINE, INTEGRATE = "refine and check", "integrate"
 """Stages; the last two as the pipeline names them."""
+
+SPARE = 4096
+"""Bytes of a slot beyond the message, for what aligns its parts."""
 
 
 def cpu_ms(work: Callable[[Any], Any], inputs: Iterable[Any]) -> float:
@@ -108,25 +113,22 @@ def as_message(parts: Sequence[Any], series: Sequence[Any] = (), serial: int = 1
     Parameters
     ----------
     parts, series
-        Bytes of the message, and of the one that began its series; ZeroMQ's frames or buffers.
+        The message, and the one that began its series: bytes or ZeroMQ's frames.
     serial
         Of the frame.
     """
     laid = _laid(parts)
     return Message(
         serial=serial, filename="measured", event=f"//{serial}", data=laid[-1],
-        parts=laid if len(laid) > 1 else (), series=_laid(series),
+        parts=laid if len(laid) > 1 else (), series=_laid(series) if series else (),
     )  # fmt: skip
 
 
 def _laid(parts: Sequence[Any]) -> tuple[memoryview, ...]:
-    given = [memoryview(getattr(part, "buffer", part)).cast("B") for part in parts]
-    sizes = [len(part) for part in given]
-    place = np.empty(max(1, offsets(sizes)[-1]), np.uint8).data
-    laid = parts_in(place, sizes)
-    for target, part in zip(laid, given, strict=True):
-        target[:] = part
-    return laid
+    """Put into a slot as a source does, so that pixels are aligned as in a run."""
+    frames = [part if isinstance(part, zmq.Frame) else zmq.Frame(part) for part in parts]
+    slot = np.empty(SPARE + sum(map(len, frames)), np.uint8).data
+    return parts_in(slot, put(frames, slot).sizes)
 
 
 def copy_seconds(n_byte: int, n_slot: int = 16, rounds: int = 4) -> float:
