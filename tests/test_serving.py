@@ -11,8 +11,8 @@ import pytest
 import zmq
 
 from gpuidx.errors import OptionError, SourceError
+from gpuidx.serving import ServeSettings, in_turn, serve
 from gpuidx.simulation.messages import EncodedFrame
-from gpuidx.simulation.serve import ServeSettings, in_turn, serve
 
 WAIT_MS = 10_000
 

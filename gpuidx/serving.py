@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Messages sent over ZeroMQ as beamlines send them: PUB, PUSH, REP, and the ROUTER of OM.
 
-What is sent, and when, the caller says; `gpuidx simulate` and `gpuidx replay` do.
+What is sent, and when, the caller says: `gpuidx simulate`, `gpuidx replay` and `gpuidx relay` do.
+
+A router gives a frame whose reader is gone to the next one that asks.  What had left for a reader when it
+died is lost with it: one frame for each of its requests at most.
 """
 
 import math
@@ -17,8 +20,10 @@ import zmq
 
 from gpuidx.arguments import option
 from gpuidx.errors import OptionError, SourceError
-from gpuidx.simulation.settings import SERVING
 from gpuidx.sources.parts import REFUSAL
+
+SERVING = "Serving over ZeroMQ"
+"""Heading of the options."""
 
 TURN_MS = 100
 """The longest wait before the stop event is looked at, ms."""
@@ -47,7 +52,9 @@ class ServeSettings:
         None, group=SERVING, metavar="ADDRESS",
         help="connect to this address instead, where a reader waits (--zmq-bind)",
     )  # fmt: skip
-    request: str = option("next", group=SERVING, metavar="STRING", help="the request that a router answers")
+    request: str = option(
+        "next", group=SERVING, metavar="STRING", help="the request that a router answers; if empty, any"
+    )
     tag: str = option("", group=SERVING, metavar="TAG", help="tag of published messages")
     tag_form: str = option(
         "part", group=SERVING, metavar="FORM", choices=("part", "glued"),
@@ -73,11 +80,15 @@ class Outgoing(NamedTuple):
         Not before so many seconds after the first message.
     is_frame
         Whether it counts, or begins or ends a series.
+    for_each
+        A router sends it, until the next of this kind, to every reader in front of its first frame, instead
+        of to one.
     """
 
     parts: Sequence[Any]
     due: float = 0.0
     is_frame: bool = True
+    for_each: bool = False
 
 
 class Repeatable(Protocol):
@@ -109,16 +120,20 @@ class Served:
         From the first to the last.
     refused
         Requests that were not understood.
+    gone
+        Requests of readers that were gone when their turn came.
     """
 
     sent: int
     seconds: float
     refused: int
+    gone: int = 0
 
     def __str__(self) -> str:
         rate = f", {(self.sent - 1) / self.seconds:.1f} a second" if self.seconds else ""
         refused = f", {self.refused} requests not understood" if self.refused else ""
-        return f"{self.sent} frames sent{rate}{refused}"
+        gone = f", {self.gone} requests of readers that had gone" if self.gone else ""
+        return f"{self.sent} frames sent{rate}{refused}{gone}"
 
 
 def serve(
@@ -154,6 +169,8 @@ def serve(
         socket.immediate = 1  # nothing is queued for a reader that is not there
         if kind == zmq.XPUB:
             socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        if kind == zmq.ROUTER:
+            socket.router_mandatory = 1  # says when a reader is gone
         address = settings.connect or settings.bind
         try:
             socket.connect(address) if settings.connect else socket.bind(address)
@@ -178,7 +195,9 @@ class _Server:
     ) -> None:
         self._socket, self._messages = socket, messages
         self._settings, self._stop = settings, stop
-        self._sent, self._refused = 0, 0
+        self._sent = self._refused = self._gone = 0
+        self._for_each: Sequence[Any] = ()
+        self._had: set[bytes] = set()
         self._began: float | None = None
         self._first = self._last = 0.0
         self._next = next(messages, None)
@@ -191,7 +210,7 @@ class _Server:
             self._push()
         else:
             self._answer(kind == zmq.ROUTER)
-        return Served(self._sent, self._last - self._first, self._refused)
+        return Served(self._sent, self._last - self._first, self._refused, self._gone)
 
     def _going(self) -> bool:
         return self._next is not None and not self._stop.is_set()
@@ -204,14 +223,19 @@ class _Server:
 
     def _send(self, before: Sequence[bytes], payload_before: bytes = b"") -> None:
         assert self._next is not None
-        parts, due, is_frame = self._next
+        parts = self._next.parts
         if payload_before:
             parts = [b"".join((payload_before, _buffer(parts[0]))), *parts[1:]]
         self._socket.send_multipart([*before, *parts], copy=False)
+        self._sent_one()
+
+    def _sent_one(self) -> None:
+        """Count the message that was sent, and have the next one."""
+        assert self._next is not None
         now = time.monotonic()
         if self._began is None:
-            self._began = now - due
-        if is_frame:
+            self._began = now - self._next.due
+        if self._next.is_frame:
             self._last = now
             self._first = self._last if not self._sent else self._first
             self._sent += 1
@@ -223,6 +247,9 @@ class _Server:
         known = self._settings.request.encode()
         while self._going():
             early = self._early_ms() if waiting else TURN_MS
+            if early == 0.0 and is_router:
+                self._answer_reader(waiting)
+                continue
             if early == 0.0:
                 self._send(waiting.popleft())
                 continue
@@ -232,11 +259,35 @@ class _Server:
                 self._stop.wait(min(early, TURN_MS) / 1e3)
             elif self._socket.poll(min(math.ceil(early), TURN_MS)):
                 *before, request = self._socket.recv_multipart()
-                if is_router and request != known:
-                    self._socket.send_multipart([*before, REFUSAL])
+                if is_router and known and request != known:
+                    self._send_if_there([*before, REFUSAL])
                     self._refused += 1
                 else:
                     waiting.append(before)
+
+    def _answer_reader(self, waiting: deque[list[bytes]]) -> None:
+        """Answer the oldest request to a router, if its reader is still there."""
+        assert self._next is not None
+        if self._next.for_each:
+            self._for_each, self._next = self._next.parts, next(self._messages, None)
+            self._had.clear()
+            return
+        before = waiting.popleft()
+        if self._for_each and before[0] not in self._had:
+            if self._send_if_there([*before, *self._for_each]):
+                self._had.add(before[0])
+        elif self._send_if_there([*before, *self._next.parts]):
+            self._sent_one()
+
+    def _send_if_there(self, parts: Sequence[Any]) -> bool:
+        try:
+            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                raise
+            self._gone += 1
+            return False
+        return True
 
     def _publish(self) -> None:
         """Send to all subscribers once there are enough of them."""
