@@ -65,7 +65,7 @@ def relay(folder: Path, n_frame: int, n_rank: int) -> bool:
         until("the last frames", lambda: sum(rank.n_chunk() for rank in ranks) >= sent - MOST_LOST)
         said = between.finish()
         codes = [rank.finish(with_signal=True) for rank in ranks]
-    print(said.strip().splitlines()[-1])
+    print(next((line for line in said.splitlines() if "frames received" in line), said))
     wrong = [] if f"{sent} frames received; {sent} frames sent" in said else ["the relay lost frames"]
     good = report("relay: received and given out", wrong, f"{sent} ")
     return verdict("relay", folder, ranks, codes, sent, MOST_LOST, BY_NUMBER) and good
