@@ -12,7 +12,8 @@ import pytest
 import zmq
 
 from gpuidx.errors import OptionError, SourceError
-from gpuidx.serving import ServeSettings, _Server, in_turn, serve
+from gpuidx.serving import ServeSettings, in_turn, serve
+from gpuidx.serving.server import _Server
 from gpuidx.simulation.messages import EncodedFrame
 
 WAIT_MS = 10_000

@@ -19,6 +19,8 @@ STATUS = b"images/sec"
 SLOTS, REQUESTS = 8, 4
 """Messages that a gpuidx holds, and asks for at the same time."""
 
+MOST_STARTS = 5
+
 MOST_LOST = SLOTS + REQUESTS
 """Frames that can be lost with one that is killed, where the source keeps none."""
 
@@ -28,6 +30,7 @@ class Rank:
 
     def __init__(self, folder: Path, number: int, words: Sequence[str]) -> None:
         self.number = number
+        self._starts = 0
         self.part, self._log = folder / f"out.{number}.stream", folder / f"log.{number}"
         geometry = folder / "check.geom"
         geometry.write_text(GEOMETRY.format(last=SMALL.side - 1, half=SMALL.side / 2))
@@ -40,6 +43,7 @@ class Rank:
 
     def start(self) -> None:
         """Start it, or start it again."""
+        self._starts += 1
         with self._log.open("ab") as log:
             self._begin = log.tell()
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
@@ -49,8 +53,10 @@ class Rank:
         return self._log.read_bytes()[self._begin :]
 
     def is_running(self) -> bool:
-        """Whether it is past its start."""
-        assert self.process.poll() is None, self.log().decode()
+        """Whether it is past its start; one that did not come up is started again, as scripts/slurm does."""
+        if self.process.poll() is not None:
+            assert self._starts < MOST_STARTS, self.log().decode()
+            self.start()
         return STATUS in self.log()
 
     def n_chunk(self) -> int:
@@ -85,7 +91,7 @@ def until(what: str, is_so: Callable[[], bool]) -> None:
     while not is_so():
         if time.monotonic() > end:
             raise RuntimeError(f"waited in vain: {what}")
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def merge(folder: Path, ranks: Sequence[Rank], *words: str) -> str:

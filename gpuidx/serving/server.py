@@ -12,18 +12,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import count
-from typing import Any, NamedTuple, Optional, Protocol
+from typing import Any
 
 import zmq
 
-from gpuidx.arguments import option
 from gpuidx.errors import OptionError, SourceError
+from gpuidx.serving.messages import Outgoing, Served
+from gpuidx.serving.settings import KINDS, ServeSettings
 from gpuidx.sources.parts import REFUSAL
-
-SERVING = "Serving over ZeroMQ"
-"""Heading of the options."""
 
 TURN_MS = 100
 """The longest wait before the stop event is looked at, ms."""
@@ -33,107 +29,6 @@ LINGER_MS = 3000
 
 PUSH_LINGER_MS = 60_000
 """The same where no frame may be lost and the reader may take its time."""
-
-KINDS = {"rep": zmq.REP, "router": zmq.ROUTER, "pub": zmq.XPUB, "push": zmq.PUSH}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeSettings:
-    """How messages are sent."""
-
-    serve: str = option(
-        "none", group=SERVING, metavar="SOCKET", choices=("none", *KINDS),
-        help="send frames: rep answers any request, router those of OM, pub sends to all, push to one of all",
-    )  # fmt: skip
-    bind: str = option(
-        "tcp://127.0.0.1:*", group=SERVING, metavar="ADDRESS", help="where to serve; * takes a free port"
-    )
-    connect: Optional[str] = option(  # noqa: UP045
-        None, group=SERVING, metavar="ADDRESS",
-        help="connect to this address instead, where a reader waits (--zmq-bind)",
-    )  # fmt: skip
-    request: str = option(
-        "next", group=SERVING, metavar="STRING", help="the request that a router answers; if empty, any"
-    )
-    tag: str = option("", group=SERVING, metavar="TAG", help="tag of published messages")
-    tag_form: str = option(
-        "part", group=SERVING, metavar="FORM", choices=("part", "glued"),
-        help="a tag is a part of its own, or glued to the front of the message",
-    )  # fmt: skip
-    subscribers: int = option(
-        1, group=SERVING, metavar="N", help="publish only when there are so many subscriptions"
-    )
-    queue: int = option(
-        50, group=SERVING, metavar="N",
-        help="messages that are kept for a slow reader; a subscriber loses what is more",
-    )  # fmt: skip
-
-
-class Outgoing(NamedTuple):
-    """A message to be sent.
-
-    Attributes
-    ----------
-    parts
-        Bytes, or frames of ZeroMQ; they must stay as they are until they have left.
-    due
-        Not before so many seconds after the first message.
-    is_frame
-        Whether it counts, or begins or ends a series.
-    for_each
-        A router sends it, until the next of this kind, to every reader in front of its first frame, instead
-        of to one.
-    """
-
-    parts: Sequence[Any]
-    due: float = 0.0
-    is_frame: bool = True
-    for_each: bool = False
-
-
-class Repeatable(Protocol):
-    """A message that may be sent several times."""
-
-    def parts(self, number: int) -> Sequence[Any]:
-        """What to send as frame *number*."""
-        ...
-
-
-def in_turn(messages: Sequence[Repeatable], n_frame: int, rate: float = 0.0) -> Iterator[Outgoing]:
-    """*n_frame* of these messages (0: for ever), from the first again when all were sent.
-
-    *rate* is in frames per second; 0: as fast as they are taken.
-    """
-    for number in range(n_frame) if n_frame else count():
-        yield Outgoing(messages[number % len(messages)].parts(number), number / rate if rate else 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What was sent.
-
-    Attributes
-    ----------
-    sent
-        Frames.
-    seconds
-        From the first to the last.
-    refused
-        Requests that were not understood.
-    gone
-        Requests of readers that were gone when their turn came.
-    """
-
-    sent: int
-    seconds: float
-    refused: int
-    gone: int = 0
-
-    def __str__(self) -> str:
-        rate = f", {(self.sent - 1) / self.seconds:.1f} a second" if self.seconds else ""
-        refused = f", {self.refused} requests not understood" if self.refused else ""
-        gone = f", {self.gone} requests of readers that had gone" if self.gone else ""
-        return f"{self.sent} frames sent{rate}{refused}{gone}"
 
 
 def serve(
