@@ -22,8 +22,8 @@ from bench_common import PEAK_OPTIONS, header, load, make_frames, row
 from gpuidx.geometry import parse_geometry
 from gpuidx.measure.live import Sender, StreamCount, watch
 from gpuidx.measure.processes import cpu_seconds, descendants
+from gpuidx.serving import in_turn
 from gpuidx.simulation.messages import encode
-from gpuidx.simulation.serve import in_turn
 
 PROGRAM = [sys.executable, "-m", "gpuidx"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from gpuidx.errors import GpuidxError, SourceError
 from gpuidx.measure.processes import cpu_seconds, descendants, thread_seconds
-from gpuidx.simulation.serve import Outgoing, ServeSettings, serve
+from gpuidx.serving import Outgoing, ServeSettings, serve
 
 POLL = 0.02
 """Seconds between two looks at the stream."""

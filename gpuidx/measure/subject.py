@@ -13,11 +13,11 @@ from gpuidx.geometry import Geometry, parse_geometry
 from gpuidx.measure.stages import as_message
 from gpuidx.model import Message
 from gpuidx.options import Options
+from gpuidx.serving import Outgoing
 from gpuidx.simulation.detector import LYSOZYME, default_geometry
 from gpuidx.simulation.encoder import Encoder, Sized
 from gpuidx.simulation.formats import EncodeSettings
 from gpuidx.simulation.frames import Simulator
-from gpuidx.simulation.serve import Outgoing
 from gpuidx.simulation.settings import FrameSettings
 
 PEAK_OPTIONS = ("--peaks=peakfinder8", "--threshold=10", "--min-snr=5", "--min-peaks=10")
