@@ -119,7 +119,7 @@ class ChunkWriter:
             yield INDEXER_LINE
         if frame.stream:
             yield f"{STREAM_NAME} = {one_line(frame.stream)}"
-        if frame.image is None:
+        if frame.image is None and frame.packed is None:
             yield NO_IMAGE_LINE
         yield f"photon_energy_eV = {frame.photon_energy:f}"
         yield from self._beam

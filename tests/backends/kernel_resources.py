@@ -17,8 +17,8 @@ from pathlib import Path
 from emulator.nvrtc_check import Nvrtc, resources
 
 from gpuidx.backends.cuda import peakfinder8, sources, trial_tables
-from gpuidx.backends.cuda.backend import TYPES
 from gpuidx.backends.cuda.kernels import compile_options, signatures
+from gpuidx.backends.cuda.pixels import TYPES
 from gpuidx.options import PeakOptions
 
 MAJORS = (13, 12)
