@@ -29,12 +29,14 @@ from gpuidx.indexing.consensus import primitive_parameters
 from gpuidx.indexing.lattices import Acceptance
 from gpuidx.indexing.solutions import read_solutions
 from gpuidx.integration.integrator import Integrator
-from gpuidx.model import Found, Frame, Message, Result
+from gpuidx.model import RECOGNISED, Found, Frame, Message, Result
 from gpuidx.options import Options
 from gpuidx.stream.chunk import ChunkWriter
 
 Clock = Callable[[str], AbstractContextManager[Any]]
 """Gives, for the name of a stage, a context whose duration is counted."""
+
+DECODED_THERE = f"{RECOGNISED}bitshuffle-LZ4 of whole frames, which the device decodes"
 
 Forward = Callable[[Message, bool], None]
 """Takes each message whose frame is in the stream, and whether that is a hit, while the message is whole."""
@@ -95,6 +97,7 @@ class Pipeline:
         if options.fromfile_input_file is not None:
             self.solutions = read_solutions(options.fromfile_input_file)
         self.notes: Counter[str] = Counter()
+        self._has_packed = False
         self.integrator = Integrator(geometry, masks, options)
         self.writer = ChunkWriter(geometry, options, max(0.0, options.fix_divergence))
 
@@ -134,7 +137,11 @@ class Pipeline:
             frame = self.decode(message, handover.room_behind(place, used), self.packs)
             if (frame.image is None and frame.packed is None) or frame.peaks is not None:
                 return frame, None
-            return handover.laid_down(frame, place, used)
+            laid = handover.laid_down(frame, place, used)
+        if frame.packed is not None and not self._has_packed:
+            self._has_packed = True
+            self.notes[DECODED_THERE] = 1
+        return laid
 
     def complete(self, frame: Frame, message: Message, place: memoryview, found: Found | None = None) -> Done:
         """All steps after decoding, but for those that a device has done already; see `process`.

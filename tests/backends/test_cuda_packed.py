@@ -107,11 +107,10 @@ def backend_of(**more):
     return cuda_backend(GEOMETRY, OPTIONS, FixedMasks(GEOMETRY), gpu_batch=10, **more)
 
 
-@pytest.mark.parametrize("order", ["lazy", 3])
-@pytest.mark.parametrize("check", [False, True])
-def test_compressed_frames_give_the_peaks_of_the_others_in_the_same_batch(device, order, check):
-    device.set(order=order, check=check)
-    plain = [frame_of(seed, dtype) for seed, dtype in enumerate(("u2", "i4", "u1", "u2", "i4", "u2"))]
+@pytest.mark.parametrize(("order", "types"), [("lazy", ("u2", "i4", "u1")), (3, ("u2", "i4"))])
+def test_compressed_frames_give_the_peaks_of_the_others_in_the_same_batch(device, order, types):
+    device.set(order=order)
+    plain = [frame_of(seed, types[seed % len(types)]) for seed in range(6)]
     sent_so = [compressed(frame, 512 * (k % 3)) for k, frame in enumerate(plain)]
     backend = backend_of()
     expected = search_batch(backend, plain)
@@ -124,6 +123,7 @@ def test_compressed_frames_give_the_peaks_of_the_others_in_the_same_batch(device
 
 
 def test_a_damaged_frame_is_left_to_the_cpu_and_harms_no_other(device):
+    device.set(check=True)
     plain = [frame_of(seed, "u2") for seed in range(3)]
     backend = backend_of()
     expected = search_batch(backend, plain)
