@@ -58,6 +58,7 @@ class OneImage:
         value_of: ReadValue,
         image_of: Callable[[], NDArray[Any] | Chunk],
         without_bad: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+        packs: bool = True,
     ) -> Frame:
         """The frame of a message.
 
@@ -72,6 +73,8 @@ class OneImage:
             may be left as it is.
         without_bad
             Takes bad pixels out of the slab, those of the geometry's flags too; None: only these are known.
+        packs
+            Whether a chunk may be left to a device, for *without_bad* has nothing to do.
 
         Raises
         ------
@@ -85,7 +88,7 @@ class OneImage:
         values = self.headers.read(value_of)
         image = image_of() if self.with_image else None
         packed = None
-        if self.buffers.packs and without_bad is None:
+        if self.buffers.packs and packs:
             packed = left_packed(image, self.geometry.arrays, self.geometry.slab_shape)
         if isinstance(image, Chunk):
             image = decompressed(image) if packed is None else None
