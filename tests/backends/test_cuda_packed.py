@@ -6,7 +6,19 @@ from dataclasses import replace
 import emulator
 import numpy as np
 import pytest
-from backends.packed_pixels import DAMAGES, LZ4_BLOCK, counts, decoded, fault_of, packed, reference, sent
+from backends.kernel_mutants import change_kernels, copy_kernels
+from backends.packed_mutants import PACKED_MUTANTS, findings
+from backends.packed_pixels import (
+    DAMAGES,
+    LZ4_BLOCK,
+    counts,
+    decoded,
+    fault_of,
+    module,
+    packed,
+    reference,
+    sent,
+)
 from backends.peakfinder8_cases import (
     FixedMasks,
     Numbers,
@@ -18,6 +30,7 @@ from backends.peakfinder8_cases import (
 )
 from backends.ways import bits, cuda_backend, fresh_device, search_batch
 
+from gpuidx.backends.cuda import sources
 from gpuidx.options import PeakOptions
 
 emulator.need("g++", "cupy")
@@ -153,3 +166,16 @@ def test_what_a_device_has_no_room_for_is_refused(device, change, text):
     frame = compressed(frame_of(1, "u2"), 512)
     with pytest.raises(TypeError, match=text):
         backend_of().upload([replace(frame, packed=replace(frame.packed, **change))])
+
+
+@pytest.mark.parametrize("mutant", PACKED_MUTANTS, ids=lambda mutant: mutant.says)
+def test_a_defect_of_the_kernel_is_caught(mutant, tmp_path, monkeypatch):
+    folder = copy_kernels(tmp_path)
+    monkeypatch.setattr(sources, "folder", lambda: folder)
+    change_kernels(folder, mutant)
+    module.cache_clear()
+    try:
+        found = findings()
+    finally:
+        module.cache_clear()
+    assert not found.isdisjoint(mutant.caught_by.split(" or ")), found
