@@ -55,6 +55,7 @@ __device__ __forceinline__ bool decode_lz4(const unsigned char* __restrict__ in,
         const int token = in[from++];
         int length = token >> 4;
         if (!read_length(in, n_in, &from, &length) || length > n_in - from || length > n_out - to) return false;
+#pragma unroll 1
         for (int i = lane; i < length; i += 32) out[place(to + i)] = in[from + i];
         from += length;
         to += length;
@@ -71,8 +72,10 @@ __device__ __forceinline__ bool decode_lz4(const unsigned char* __restrict__ in,
             const int step = 32 - 32 % offset;
             const unsigned char own = out[place(to - offset + lane % offset)];
             if (lane < step)
+#pragma unroll 1
                 for (int i = lane; i < length; i += step) out[place(to + i)] = own;
         } else {
+#pragma unroll 1
             for (int i = lane; i < length; i += 32) {
                 const int k = i < offset ? i : i % offset;
                 out[place(to + i)] = out[place(to - offset + k)];
@@ -103,6 +106,7 @@ __device__ __forceinline__ void unshuffle(const unsigned int* words, int n, PIXE
 {
     const unsigned char* bytes = (const unsigned char*)words;
     const int lane = threadIdx.x, row = lane % ROWS, group = lane / ROWS, row_bytes = n / 8;
+#pragma unroll 1
     for (int first = 0; first < n; first += 32 * GROUPS) {
         const int column = first / 8 + 4 * group, at = row * row_bytes + column;
         unsigned int word = 0;
@@ -160,6 +164,7 @@ decode_bslz4(const unsigned char* __restrict__ packed,   // (row, stride): start
         __syncwarp();
         if (is_good) unshuffle(words, n, pixels + first);
         else
+#pragma unroll 1
             for (int i = lane; i < n; i += 32) pixels[first + i] = 0;
     }
     if (lane == 0 && !is_good) atomicOr(&damaged[frame], 1);
