@@ -12,8 +12,8 @@ from gpuidx.errors import GpuidxError, OptionError
 DESCRIPTION = (
     "Real-time processing of serial crystallography data: frames come in over ZeroMQ or from files, "
     "peaks, crystals and reflections go out as a CrystFEL stream.  "
-    "Other commands: gpuidx simulate, gpuidx record, gpuidx replay, gpuidx asapo, gpuidx warmup, "
-    "gpuidx devices, gpuidx geom, gpuidx check."
+    "Other commands: gpuidx simulate, gpuidx record, gpuidx replay, gpuidx relay, gpuidx merge, "
+    "gpuidx asapo, gpuidx warmup, gpuidx devices, gpuidx geom, gpuidx check, gpuidx bench."
 )
 
 VERSION = f"gpuidx {__version__}\nLicence: GPL-3.0-or-later, without any warranty."
@@ -48,6 +48,18 @@ def _replay(argv: Sequence[str]) -> int:
     return replay(argv)
 
 
+def _merge(argv: Sequence[str]) -> int:
+    from gpuidx.commands.merge import main as merge
+
+    return merge(argv)
+
+
+def _relay(argv: Sequence[str]) -> int:
+    from gpuidx.commands.relay import main as relay
+
+    return relay(argv)
+
+
 def _warmup(argv: Sequence[str]) -> int:
     from gpuidx.commands.warmup import main as warmup
 
@@ -72,6 +84,12 @@ def _check(argv: Sequence[str]) -> int:
     return check(argv)
 
 
+def _bench(argv: Sequence[str]) -> int:
+    from gpuidx.commands.bench import main as bench
+
+    return bench(argv)
+
+
 def _asapo(argv: Sequence[str]) -> int:
     from gpuidx.commands.asapo import main as asapo
 
@@ -82,10 +100,13 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "simulate": _simulate,
     "record": _record,
     "replay": _replay,
+    "relay": _relay,
+    "merge": _merge,
     "warmup": _warmup,
     "devices": _devices,
     "geom": _geom,
     "check": _check,
+    "bench": _bench,
     "asapo": _asapo,
 }
 

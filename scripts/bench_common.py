@@ -6,8 +6,6 @@ import re
 import shutil
 import statistics
 import subprocess
-import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,18 +69,6 @@ def make_frames(folder: Path, n_frame: int, dtype: str = "i4", **more: Any) -> F
     (folder / "message.geom").write_text(MESSAGE_GEOMETRY)
     (folder / "bench.cell").write_text(LYSOZYME)
     return Frames(geometry, frames, folder)
-
-
-def cpu_ms(work: Callable[[Any], Any], inputs: Iterable[Any]) -> float:
-    """Median CPU time of one call, ms; each input once, after one call to warm up."""
-    items = list(inputs)
-    work(items[0])
-    times = []
-    for item in items:
-        begun = time.process_time_ns()
-        work(item)
-        times.append((time.process_time_ns() - begun) / 1e6)
-    return statistics.median(times)
 
 
 def reference(folder: Path, words: list[str]) -> list[dict[str, float]] | None:

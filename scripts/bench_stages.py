@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from bench_common import PEAK_OPTIONS, cpu_ms, header, load, make_frames, median_stage, reference, row
+from bench_common import PEAK_OPTIONS, header, load, make_frames, median_stage, reference, row
 from bench_decoding import decoding
 
 from gpuidx.arguments import parse
 from gpuidx.cell import parse_cell
 from gpuidx.indexing.cell_check import TargetCell
+from gpuidx.measure.stages import cpu_ms
 from gpuidx.model import Frame, Reflections, Result
 from gpuidx.options import Options
 from gpuidx.pipeline import Pipeline

@@ -25,6 +25,8 @@ import msgpack
 import numpy as np
 import zmq
 
+from gpuidx.measure.processes import anonymous_memory, workers
+
 SIDE = 64
 IN_FLIGHT = 4
 MEMORY_MARK = 5000
@@ -157,31 +159,6 @@ class Server:
                 self.deaths += 1
                 self._over.wait(0.5)
         context.term()
-
-
-def workers(pid: int) -> list[int]:
-    """Worker processes of a run: children of its forkserver."""
-    found: list[int] = []
-    for child in _children(pid):
-        found += _children(child)
-    return found
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def anonymous_memory(pid: int) -> int:
-    """RssAnon of a process, kB; 0 if it has gone."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    found = re.search(r"RssAnon:\s+(\d+)", text)
-    return int(found[1]) if found else 0
 
 
 def command(folder: Path, endpoint: str, jobs: int, source: list[str]) -> list[str]:

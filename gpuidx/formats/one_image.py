@@ -58,6 +58,7 @@ class OneImage:
         value_of: ReadValue,
         image_of: Callable[[], NDArray[Any] | Chunk],
         without_bad: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+        source_id: str = "",
         packs: bool = True,
     ) -> Frame:
         """The frame of a message.
@@ -73,6 +74,8 @@ class OneImage:
             may be left as it is.
         without_bad
             Takes bad pixels out of the slab, those of the geometry's flags too; None: only these are known.
+        source_id
+            Of the frame.
         packs
             Whether a chunk may be left to a device, for *without_bad* has nothing to do.
 
@@ -103,6 +106,7 @@ class OneImage:
             photon_energy=values.photon_energy,
             detector=values.detector,
             headers=values.headers,
+            source_id=source_id,
         )
 
     def _slab(self, image: NDArray[Any], without_bad: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:

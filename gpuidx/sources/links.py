@@ -103,6 +103,11 @@ class Link:
         """Whether there is a connection, as far as `look` has seen."""
         return self._n_connected > 0
 
+    def listen(self, wanted: bool) -> None:
+        """Have the poller tell of messages, or not: what cannot be read now would end every wait at once."""
+        if wanted != (self.socket in self.poller):
+            self.poller.modify(self.socket, zmq.POLLIN if wanted else 0)
+
     def look(self) -> bool:
         """Read what the monitor has to tell; whether a connection was lost since the last look."""
         lost = False
@@ -117,7 +122,7 @@ class Link:
 
     def close(self) -> None:
         """Close both sockets at once; what was not sent yet is thrown away."""
-        self.poller.unregister(self.socket)
+        self.listen(False)
         self.poller.unregister(self.monitor)
         self.socket.disable_monitor()
         self.monitor.close(0)

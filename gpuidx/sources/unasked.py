@@ -72,7 +72,12 @@ class Unasked:
         self._opened = time.monotonic()
 
     def ask(self, free: int) -> None:
-        """Do nothing but tell the user about an absent sender: messages come unasked."""
+        """Messages come unasked: while none of those that are pushed can be taken, do not wait for them.
+
+        Tells the user about an absent sender.
+        """
+        if self._link is not None:
+            self._link.listen(self.subscribes or free > 0)
         if not self._told and time.monotonic() - self._opened > ABSENT_AFTER:
             self._told = True
             sender = "publisher" if self.subscribes else "sender"
@@ -118,6 +123,8 @@ class Unasked:
     def stop(self) -> None:
         """Take nothing more; what libzmq still holds was not received."""
         self._stopped = True
+        if self._link is not None:
+            self._link.listen(False)
 
     def pending(self) -> int:
         """Nothing is ever under way: nobody is asked."""

@@ -2,12 +2,12 @@
 """Frames to measure with: photon background that falls off from the beam, and spots; made quickly."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
 from gpu_check.cases import run_options
 from gpu_check.plan import ALL, BLANK
+from gpuidx.backends.cuda.ring import Ring
 from gpuidx.cell import parse_cell
 from gpuidx.geometry import parse_geometry
 from gpuidx.geometry.detector import Geometry
@@ -125,47 +125,8 @@ def backend_options(n_frame: int, **more: object) -> Options:
     return run_options(PEAK_OPTIONS, gpu_batch=n_frame, **more)
 
 
-class Ring:
-    """Page-locked memory of the host, cut into slots for images.
-
-    Attributes
-    ----------
-    memory : (byte,) uint8
-    note
-        Why it is not page-locked; empty if it is.
-    """
-
-    def __init__(self, n_byte: int) -> None:
-        from cupy.cuda import runtime
-
-        self.memory = np.zeros(n_byte, np.uint8)
-        self.note = ""
-        try:
-            runtime.hostRegister(self.memory.ctypes.data, n_byte, 0)
-        except RuntimeError as error:
-            self.note = f"the ring is not page-locked: {error}"
-
-    def frames(self, images: Images, content: str, dtype: str) -> list[Frame]:
-        """Fill the ring with images; one frame a slot, at least one."""
-        shape = images.geometry.slab_shape
-        size = shape[0] * shape[1] * np.dtype(dtype).itemsize
-        slots = self.memory[: len(self.memory) // size * size].reshape(-1, size)
-        one = images.frame(images.blanks[0])
-        frames = []
-        for number, slot in enumerate(slots[:160]):
-            place = slot.view(dtype).reshape(shape)
-            place[...] = images.image(content, number)
-            frames.append(replace(one, image=place))
-        return frames
-
-    def close(self) -> None:
-        """Give the pages back."""
-        from cupy.cuda import runtime
-
-        if not self.note:
-            runtime.hostUnregister(self.memory.ctypes.data)
-
-
-def batch_of(frames: list[Frame], n_frame: int, number: int) -> list[Frame]:
-    """Batch *number*: the next *n_frame* slots of the ring, round and round."""
-    return [frames[(number * n_frame + i) % len(frames)] for i in range(n_frame)]
+def in_ring(ring: Ring, images: Images, content: str, dtype: str) -> list[Frame]:
+    """Fill the ring with images; one frame a slot, at least one."""
+    one = images.frame(images.blanks[0])
+    shown = [images.image(content, slot) for slot in range(HIT_EVERY * DISTINCT)]  # then all come again
+    return ring.frames(one, shown, dtype)

@@ -6,20 +6,19 @@ from typing import Any
 import numpy as np
 
 from gpu_check.environment import nvidia_smi
-from gpu_check.frames import PEAK_OPTIONS, Images, Ring, backend_options, batch_of
+from gpu_check.frames import PEAK_OPTIONS, Images, backend_options, in_ring
 from gpu_check.parity import first_difference
 from gpu_check.plan import Config, Plan, size_name
 from gpu_check.report import Report
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
-from gpuidx.backends.cuda.backend import CudaBackend
 from gpuidx.backends.cuda.buffers import Sizes
-from gpuidx.backends.cuda.clock import median_ms, rate
-from gpuidx.backends.cuda.tables import Tables, make_tables
-from gpuidx.backends.cuda.timing import DeviceSearch, bus_bandwidth, copy_bandwidth, flow_through
+from gpuidx.backends.cuda.clock import rate
+from gpuidx.backends.cuda.ring import Ring, batch_of
+from gpuidx.backends.cuda.tables import Tables
+from gpuidx.backends.cuda.timing import bus_bandwidth, copy_bandwidth
 from gpuidx.backends.cuda.traffic import Work, search_traffic, total, transfer
-from gpuidx.backends.rings import make_rings
-from gpuidx.backends.values import float32_rules
 from gpuidx.errors import BackendError
+from gpuidx.measure.device import search_times, tables_of, whole_path
 from gpuidx.model import Frame
 
 MARGIN = 25.0
@@ -61,13 +60,8 @@ class Bench:
         if side == self.side:
             return
         self.side, self.images = side, Images(side)
-        geometry, masks = self.images.geometry, self.images.masks
         frame = self.images.frame(self.images.blanks[0])
-        bad = masks.at(frame.detector, frame.wavelength)
-        rings = make_rings(
-            frame.detector, geometry.slab_shape, bad, PEAK_OPTIONS.min_res, PEAK_OPTIONS.max_res
-        )
-        self.tables = make_tables(rings, sampled=PEAK_OPTIONS.peakfinder8_fast)
+        self.tables = tables_of(frame, self.images.geometry, PEAK_OPTIONS, self.images.masks)
 
     def measure(self, config: Config) -> dict[str, Any]:
         """All figures of a case."""
@@ -84,42 +78,31 @@ class Bench:
         """The ring's frames, filled anew if they show something else."""
         key = config.side, config.dtype, config.content
         if self.filled is None or self.filled[0] != key:
-            self.filled = key, self.ring.frames(self.images, config.content, config.dtype)
+            self.filled = key, in_ring(self.ring, self.images, config.content, config.dtype)
         return self.filled[1]
 
     def _stages(self, config: Config, frames: list[Frame]) -> dict[str, Any]:
         """Copy there, each kernel, copy back: one batch that stays on the device."""
         geometry, tables, masks = self.images.geometry, self.tables, self.images.masks
         sizes = Sizes.of(tables.rect, geometry.slab_shape)
-        on_device = DeviceSearch(tables, sizes, PEAK_OPTIONS, float32_rules(masks.rules), config.n_frame)
-        clocked = on_device.kernels(config.dtype, has_rules=False)
-        stream, repeats = on_device.stream, self.plan.repeats
-        upload = median_ms(stream, lambda: on_device.upload(frames), repeats)
-        for _ in range(repeats + 1):
-            on_device.search(clocked)
-        stream.synchronize()
-        kernels = clocked.take_times()
-        plain = clocked.plain
-        search = median_ms(stream, lambda: on_device.search(plain), repeats)
-        download = median_ms(stream, on_device.download, repeats)
-        n_candidate, n_peak = on_device.counts()
+        times = search_times(frames, geometry, tables, PEAK_OPTIONS, masks, self.plan.repeats)
         work = Work(
             n_frame=config.n_frame, n_pixel=sizes.n_pixel, itemsize=np.dtype(config.dtype).itemsize,
             n_position=sizes.n_position, n_place=tables.n_place, n_ring=tables.n_ring, n_panel=sizes.n_panel,
-            n_candidate=round(n_candidate), n_peak=round(n_peak),
+            n_candidate=round(times.n_candidate), n_peak=round(times.n_peak),
             local_bg_radius=PEAK_OPTIONS.local_bg_radius,
         )  # fmt: skip
         traffic, (up, down) = search_traffic(work), transfer(work)
         return {
-            "copied_bytes": on_device.copied(),
-            "candidates_a_frame": n_candidate,
-            "peaks_a_frame": n_peak,
-            "upload": self._stage(upload, up, self.up),
+            "copied_bytes": times.copied,
+            "candidates_a_frame": times.n_candidate,
+            "peaks_a_frame": times.n_peak,
+            "upload": self._stage(times.upload, up, self.up),
             "kernels": {
-                name: self._stage(ms, traffic[name].moved, self.copy) for name, ms in kernels.items()
+                name: self._stage(ms, traffic[name].moved, self.copy) for name, ms in times.kernels.items()
             },
-            "search": self._stage(search, total(traffic).moved, self.copy),
-            "download": self._stage(download, down, self.down),
+            "search": self._stage(times.search, total(traffic).moved, self.copy),
+            "download": self._stage(times.download, down, self.down),
         }
 
     @staticmethod
@@ -136,13 +119,8 @@ class Bench:
     def _whole(self, config: Config, frames: list[Frame]) -> dict[str, Any]:
         """From the ring to peaks on the host, two batches under way; the first peaks against the CPU's."""
         geometry, masks = self.images.geometry, self.images.masks
-        options, types = backend_options(config.n_frame), (config.dtype,)
-        backend = CudaBackend(geometry, options, masks, None, device=self.device, compile_for=types)
-        try:
-            n_batch = backend.in_flight + max(4, -(-self.plan.flow_frames // config.n_frame))
-            flow, found = flow_through(backend, (batch_of(frames, config.n_frame, k) for k in range(n_batch)))
-        finally:
-            backend.close()
+        options = backend_options(config.n_frame)
+        flow, found = whole_path(geometry, options, masks, None, frames, self.plan.flow_frames, self.device)
         finder = PeakFinder(geometry, PEAK_OPTIONS, masks)
         compared = batch_of(frames, config.n_frame, 0)[:N_COMPARED]
         difference = first_difference(found[0][:N_COMPARED], [finder.find(frame) for frame in compared])

@@ -9,18 +9,18 @@ import numpy as np
 from backends.device_trials import angles_between, device_trials, difference, start
 from backends.peak_lists import simulated
 
-from gpu_check.frames import CELL, CrystalImages, Ring, backend_options, batch_of
+from gpu_check.frames import CELL, CrystalImages, backend_options, in_ring
 from gpu_check.plan import Config, Plan, TrialPlan
 from gpu_check.report import Report
 from gpu_check.trial_lists import cells_of
 from gpuidx.backends.constants import SAME_ANGLE
 from gpuidx.backends.cpu.trials import Trials
-from gpuidx.backends.cuda.backend import CudaBackend
 from gpuidx.backends.cuda.clock import rate
-from gpuidx.backends.cuda.timing import flow_through
+from gpuidx.backends.cuda.ring import Ring, batch_of
 from gpuidx.backends.cuda.trial_timing import TimedTrials, TrialTimes
 from gpuidx.backends.known_cell import shift_sigma
 from gpuidx.errors import BackendError
+from gpuidx.measure.device import whole_path
 from gpuidx.model import Found, Frame
 
 SHARE_OF_TIME = 0.7
@@ -140,7 +140,7 @@ def _measure_paths(report: Report, plan: Plan, device: int) -> None:
                 continue
             if images is None or images.geometry.slab_shape[0] != config.side:
                 images = CrystalImages(config.side)
-                frames = ring.frames(images, config.content, config.dtype)
+                frames = in_ring(ring, images, config.content, config.dtype)
             try:
                 results.append(measure_path(report, plan, device, config, images, frames))
             except (BackendError, MemoryError, RuntimeError) as error:
@@ -159,14 +159,7 @@ def measure_path(
 
     cupy.get_default_memory_pool().free_all_blocks()  # a backend asks the driver how much is free
     options = backend_options(config.n_frame, indexing=None, pdb="gpu-check.cell")
-    backend = CudaBackend(
-        images.geometry, options, images.masks, CELL, device=device, compile_for=(config.dtype,)
-    )
-    try:
-        n_batch = backend.in_flight + max(4, -(-plan.flow_frames // config.n_frame))
-        flow, found = flow_through(backend, (batch_of(frames, config.n_frame, k) for k in range(n_batch)))
-    finally:
-        backend.close()
+    flow, found = whole_path(images.geometry, options, images.masks, CELL, frames, plan.flow_frames, device)
     own = Trials(CELL, options)
     differing = [
         text

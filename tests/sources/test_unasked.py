@@ -214,6 +214,31 @@ def test_what_is_pushed_is_never_dropped():
         assert loop.numbers == list(range(200))
 
 
+def pulling(loop: Loop) -> list[Any]:
+    """Sockets that end a wait because of a message."""
+    return [socket for socket, _ in loop.poller.poll(0) if socket.type == zmq.PULL]
+
+
+def test_nobody_waits_for_pushed_messages_that_cannot_be_taken():
+    with pushing(1) as (socket,), Loop(Unasked([address_of(socket)], True)) as loop:
+        for i in range(3):
+            socket.send(frame(i))
+        loop.until(loop.source.ready, take=False)
+        loop.source.ask(0)
+        assert not pulling(loop)
+        loop.source.ask(1)
+        assert pulling(loop)
+        loop.receive(3)
+
+
+def test_nobody_waits_for_messages_after_the_end():
+    with pushing(1) as (socket,), Loop(Unasked([address_of(socket)], True)) as loop:
+        socket.send(frame(1))
+        loop.until(loop.source.ready, take=False)
+        loop.source.stop()
+        assert not pulling(loop)
+
+
 @pytest.mark.parametrize(("kind", "tags"), [(zmq.PUSH, None), (zmq.XPUB, [""])])
 def test_senders_may_connect_to_us(kind, tags):
     address = free_address()
