@@ -70,7 +70,7 @@ def slot_count(options: Options, n_device: int, size: int) -> int:
         if receiving > options.slots - frame_slots(options):
             raise OptionError(
                 f"--slots is {options.slots}; with --zmq-receivers={options.zmq_receivers} it must be at "
-                f"least {receiving + options.jobs + 1}"
+                f"least {receiving + options.jobs}"
             )
         return options.slots
     least = 4 + 4 * options.jobs + receiving
