@@ -12,8 +12,8 @@ from gpuidx.errors import GpuidxError, OptionError
 DESCRIPTION = (
     "Real-time processing of serial crystallography data: frames come in over ZeroMQ or from files, "
     "peaks, crystals and reflections go out as a CrystFEL stream.  "
-    "Other commands: gpuidx simulate, gpuidx record, gpuidx replay, gpuidx asapo, gpuidx warmup, "
-    "gpuidx devices, gpuidx geom, gpuidx check."
+    "Other commands: gpuidx simulate, gpuidx record, gpuidx replay, gpuidx relay, gpuidx merge, "
+    "gpuidx asapo, gpuidx warmup, gpuidx devices, gpuidx geom, gpuidx check."
 )
 
 VERSION = f"gpuidx {__version__}\nLicence: GPL-3.0-or-later, without any warranty."
@@ -46,6 +46,18 @@ def _replay(argv: Sequence[str]) -> int:
     from gpuidx.commands.replay import main as replay
 
     return replay(argv)
+
+
+def _merge(argv: Sequence[str]) -> int:
+    from gpuidx.commands.merge import main as merge
+
+    return merge(argv)
+
+
+def _relay(argv: Sequence[str]) -> int:
+    from gpuidx.commands.relay import main as relay
+
+    return relay(argv)
 
 
 def _warmup(argv: Sequence[str]) -> int:
@@ -82,6 +94,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "simulate": _simulate,
     "record": _record,
     "replay": _replay,
+    "relay": _relay,
+    "merge": _merge,
     "warmup": _warmup,
     "devices": _devices,
     "geom": _geom,

@@ -28,6 +28,9 @@ PADDING = b"\xc1"
 No format begins with this byte, and MsgPack never uses it.
 """
 
+STREAMED = "ZMQdata"
+"""Image filename of frames that came as messages without a name, as CrystFEL has it."""
+
 HeaderValue = int | float | str
 
 NO_BYTES = memoryview(b"")
@@ -127,6 +130,8 @@ class Frame:
         Sent along with the frame (``--peaks=msgpack``), else None.
     saturation : (ss, fs) float32
         Saturation of each pixel, ADU, where a map of it lies in the frame's file; else None.
+    source_id
+        Series and number under which the detector knows the image, `source_id_of`; empty without them.
     """
 
     serial: int
@@ -140,6 +145,13 @@ class Frame:
     peaks: PeakList | None = None
     saturation: NDArray[np.float32] | None = None
     stream: str = ""
+    source_id: str = ""
+
+
+def source_id_of(series: object, number: object) -> str:
+    """One name for series and number of an image; empty if the sender does not tell both."""
+    known = isinstance(series, int | str) and series != "" and isinstance(number, int)
+    return f"{series}/{number}" if known else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

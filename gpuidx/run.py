@@ -27,7 +27,7 @@ from gpuidx.flow.stop import Stop, interruptible
 from gpuidx.geometry import Geometry, read_geometry
 from gpuidx.harvest import write_harvest
 from gpuidx.intake import Intake
-from gpuidx.options import PARTS_VARIABLE, Options, with_token
+from gpuidx.options import PARTS_VARIABLE, Options, with_rank, with_token
 from gpuidx.proposal import CellSearch
 from gpuidx.record import Answered, Record
 from gpuidx.route import Route
@@ -72,7 +72,7 @@ def run(options: Options, argv: Sequence[str]) -> int:
     GpuidxError
         With what ended the run; its `exit_code` is that of the program.
     """
-    options = with_token(options)
+    options = with_rank(with_token(options))
     source = open_source(options)
     geometry = read_geometry(options.geometry)
     cell = read_cell(options.pdb) if options.pdb else None

@@ -11,7 +11,8 @@ import pytest
 from gpuidx import cli
 from gpuidx.arguments import parse
 from gpuidx.errors import OptionError
-from gpuidx.options import OWN, Options, notices
+from gpuidx.options import OWN, Options, notices, with_rank
+from gpuidx.options.rank import VARIABLES
 
 BASE = [
     "-g",
@@ -323,3 +324,28 @@ def test_indexing_from_a_file_needs_the_file_and_nothing_else() -> None:
 def test_levels_of_groups_are_counted_from_0() -> None:
     assert options("--mille --max-mille-level=0").max_mille_level == 0
     assert "must be at least 0" in message([*BASE, "--max-mille-level=-1"])
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "rank"),
+    [
+        ("--rank=3", {"SLURM_PROCID": "1"}, "3"),
+        ("", {"SLURM_PROCID": "1"}, "1"),
+        ("", {"SLURM_PROCID": "0", "OMPI_COMM_WORLD_RANK": "2"}, "2"),
+    ],
+)
+def test_the_rank_is_in_the_names_of_what_is_written(monkeypatch, words, environment, rank):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    ranked = with_rank(options(f"{words} -o out.%r.stream --harvest-file=%r.json"))
+    assert (ranked.output, ranked.harvest_file) == (f"out.{rank}.stream", f"{rank}.json")
+
+
+def test_a_name_that_asks_for_a_rank_where_there_is_none_is_refused(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(OptionError, match=r"%r in a file name .* neither --rank=N nor .* SLURM_PROCID"):
+        with_rank(options("-o out.%r.stream"))
+    assert with_rank(options("-o out.stream")).output == "out.stream"

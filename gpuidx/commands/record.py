@@ -14,8 +14,9 @@ from gpuidx.arguments import option, parse
 from gpuidx.errors import OptionError, SourceError
 from gpuidx.flow.output import Output
 from gpuidx.options import LinkOptions, check_least, check_links
+from gpuidx.reception import Limits, Reception
 from gpuidx.recording.file import header
-from gpuidx.recording.recorder import Limits, Recorder
+from gpuidx.recording.writer import Writer
 from gpuidx.sources import LiveSource, open_links
 from gpuidx.sources.contract import END, FRAME, START
 
@@ -61,11 +62,9 @@ class RecordOptions(LinkOptions):
 
     @property
     def limits(self) -> Limits:
-        """As the recorder takes them."""
+        """As the loop takes them."""
         n_byte = None if self.max_size is None else 1e6 * self.max_size
-        return Limits(
-            self.max_frames, self.max_seconds, n_byte, self.no_data_timeout, self.memory * 1_000_000
-        )
+        return Limits(self.max_frames, self.max_seconds, n_byte, self.no_data_timeout)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -87,10 +86,11 @@ def main(argv: Sequence[str]) -> int:
     output = Output(options.output, header(described), overwrite=False)
     try:
         tags = [os.fsencode(tag) for tag in options.zmq_subscribe]
-        with Recorder(sources, output, tags, options.limits) as recorder:
+        writer = Writer(output, options.memory * 1_000_000)
+        with Reception(sources, writer, tags, options.limits) as recorder:
             log.info("recording to %s; Ctrl-C ends it", options.output)
             recorder.loop()
-        _conclude(recorder, options)
+        _conclude(recorder, output, options)
         recorder.finish()
     finally:
         output.close()
@@ -109,13 +109,13 @@ def _sources(options: RecordOptions) -> list[LiveSource]:
     ]
 
 
-def _conclude(recorder: Recorder, options: RecordOptions) -> None:
-    counts, n_byte, seconds = recorder.counts, recorder.output.size, recorder.seconds
+def _conclude(recorder: Reception, output: Output, options: RecordOptions) -> None:
+    counts, n_byte, seconds = recorder.counts, output.size, recorder.seconds
     rate = f", {(counts[FRAME] - 1) / seconds:.1f} a second" if seconds and counts[FRAME] > 1 else ""
     series = counts[START] + counts[END]
     log.info(
         "%d messages in %s, %.1f MB: %d frames received in %.1f s%s%s%s%s",
-        recorder.output.n_chunk, options.output, n_byte / 1e6, counts[FRAME], seconds, rate,
+        output.n_chunk, options.output, n_byte / 1e6, counts[FRAME], seconds, rate,
         f", {series} starts and ends of series" if series else "",
         f", {counts[None]} short messages" if counts[None] else "",
         f", {counts['dropped']} lost: the disk was too slow" if counts["dropped"] else "",

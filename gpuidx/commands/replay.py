@@ -10,7 +10,7 @@ from gpuidx.arguments import option, parse
 from gpuidx.commands.serving import stopped_by_signals
 from gpuidx.errors import OptionError
 from gpuidx.recording.file import Recording
-from gpuidx.simulation.serve import Outgoing, ServeSettings, serve
+from gpuidx.serving import Outgoing, ServeSettings, serve
 from gpuidx.sources.contract import FRAME
 from gpuidx.sources.parts import role_of
 

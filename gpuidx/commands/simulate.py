@@ -18,6 +18,7 @@ from gpuidx.cell import UnitCell, parse_cell, read_cell
 from gpuidx.commands.serving import stopped_by_signals
 from gpuidx.errors import InputFileError, OptionError, StreamError
 from gpuidx.geometry import Geometry, parse_geometry, read_geometry
+from gpuidx.serving import SERVING, ServeSettings, serve
 from gpuidx.simulation.asapo.feed import serve_asapo
 from gpuidx.simulation.asapo.frames import ASAPO_FORMATS, AsapoFrame
 from gpuidx.simulation.asapo.settings import AsapoSettings, check_asapo_settings
@@ -27,8 +28,7 @@ from gpuidx.simulation.encoder import Encoder, Sized
 from gpuidx.simulation.files import write_frames, write_mask
 from gpuidx.simulation.formats import EncodeSettings
 from gpuidx.simulation.frames import SimulatedFrame, Simulator
-from gpuidx.simulation.serve import ServeSettings, serve
-from gpuidx.simulation.settings import FRAMES, SERVING, WRITING, FrameSettings
+from gpuidx.simulation.settings import FRAMES, WRITING, FrameSettings
 from gpuidx.simulation.truth import TruthFile
 
 DESCRIPTION = """Simulated still frames with known truth: written to HDF5 files (--output), or served in any

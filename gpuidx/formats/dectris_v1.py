@@ -23,7 +23,7 @@ from gpuidx.formats.one_image import OneImage
 from gpuidx.formats.setting import Setting
 from gpuidx.formats.starts import Start, Starts, masked_pixels, saturation
 from gpuidx.geometry import DataArray
-from gpuidx.model import Frame, Message
+from gpuidx.model import Frame, Message, source_id_of
 
 LONGEST_JSON = 1 << 20
 """Bytes; detector configurations have a few thousand."""
@@ -81,6 +81,7 @@ class DectrisV1Decoder:
             lambda image: self._no_data.taken_out(
                 image, unused_value(layout.dtype), start.masked, start.greatest
             ),
+            source_id_of(image.get("series"), image.get("frame")),
         )
 
     def _read_start(self, parts: Sequence[memoryview]) -> Start:

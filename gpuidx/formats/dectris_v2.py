@@ -24,7 +24,7 @@ from gpuidx.formats.planes import plane, plane_shape
 from gpuidx.formats.setting import Setting
 from gpuidx.formats.starts import Start, Starts, masked_pixels, saturation
 from gpuidx.geometry import DataArray
-from gpuidx.model import Frame, Message, PeakList
+from gpuidx.model import Frame, Message, PeakList, source_id_of
 from gpuidx.options import PEAKS_SENT
 
 _TYPE = re.compile(rb"dtype[\x60-\x77](start|image|end)")
@@ -61,7 +61,8 @@ class DectrisV2Decoder:
         kind = fields.get("type")
         if kind != "image":
             raise Rejected("not an image", f"the message is of type {kind!r:.40}; expected 'image'")
-        start = self._starts.of(message, series_of(fields))
+        series = series_of(fields)
+        start = self._starts.of(message, series)
         maps = (fields, *start.values)
         values = self.headers.read(lambda name: header_value(maps, name))
         return Frame(
@@ -75,6 +76,7 @@ class DectrisV2Decoder:
             detector=values.detector,
             headers=values.headers,
             peaks=self._peaks(fields) if self.wants_peaks else None,
+            source_id=source_id_of(next(iter(series.values()), None), fields.get("image_id")),
         )
 
     def _peaks(self, fields: Entries) -> PeakList:

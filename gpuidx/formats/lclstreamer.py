@@ -25,7 +25,7 @@ from gpuidx.formats.one_image import OneImage
 from gpuidx.formats.planes import shape_of
 from gpuidx.formats.setting import Setting
 from gpuidx.formats.starts import Start, Starts
-from gpuidx.model import Frame, Message
+from gpuidx.model import Frame, Message, source_id_of
 
 IMAGE, CONTROL = b"m", b"c"
 
@@ -73,6 +73,7 @@ class LclstreamerDecoder:
             message,
             lambda name: header_value(maps, name),
             lambda: self._image(fields, start),
+            source_id=source_id_of(fields.get("run"), fields.get("message_id")),
         )
 
     def _image(self, fields: Entries, start: Start) -> NDArray[Any]:

@@ -56,6 +56,7 @@ class OneImage:
         value_of: ReadValue,
         image_of: Callable[[], NDArray[Any]],
         without_bad: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+        source_id: str = "",
     ) -> Frame:
         """The frame of a message.
 
@@ -69,6 +70,8 @@ class OneImage:
             Gives the pixels, called if they are needed, after the header values were found good.
         without_bad
             Takes bad pixels out of the slab, those of the geometry's flags too; None: only these are known.
+        source_id
+            Of the frame.
 
         Raises
         ------
@@ -90,6 +93,7 @@ class OneImage:
             photon_energy=values.photon_energy,
             detector=values.detector,
             headers=values.headers,
+            source_id=source_id,
         )
 
     def _slab(self, image: NDArray[Any], without_bad: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:

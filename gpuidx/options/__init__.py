@@ -15,6 +15,7 @@ from gpuidx.options.integration import IntegrationOptions
 from gpuidx.options.notices import notices
 from gpuidx.options.output import OutputOptions
 from gpuidx.options.peaks import PEAKS_SENT, PeakOptions
+from gpuidx.options.rank import RANK, rank_of
 from gpuidx.options.running import USUAL_BATCH, RunOptions
 from gpuidx.options.source import InputOptions, LinkOptions, SourceOptions
 from gpuidx.options.token import read_token
@@ -22,9 +23,12 @@ from gpuidx.options.token import read_token
 __all__ = [
     "OPTIONAL_PARTS", "OWN", "PARTS_VARIABLE", "PEAKS_SENT", "USUAL_BATCH", "IndexOptions", "InputOptions",
     "IntegrationOptions", "LinkOptions", "Options", "OutputOptions", "PeakOptions", "RunOptions",
-    "SourceOptions", "check_least", "check_links", "notices", "with_token",
+    "SourceOptions", "check_least", "check_links", "notices", "with_rank", "with_token",
 ]  # fmt: skip
 
+
+WRITTEN = ("output", "harvest_file", "mille_dir", "save_cell")
+"""Options with the name of something that is written."""
 
 AnyOptions = TypeVar("AnyOptions", bound="Options")
 
@@ -51,3 +55,19 @@ def with_token(options: AnyOptions) -> AnyOptions:
         return options
     token = read_token(options.asapo_token, options.asapo_token_file)
     return replace(options, asapo_token=token, asapo_token_file=None)
+
+
+def with_rank(options: AnyOptions) -> AnyOptions:
+    """The options with the rank of this process in the names of the files that it writes.
+
+    Raises
+    ------
+    OptionError
+        If a name asks for it, and there is none.
+    """
+    written = {name: getattr(options, name) for name in WRITTEN}
+    ranked = {name: text for name, text in written.items() if text is not None and RANK in text}
+    if not ranked:
+        return options
+    rank = str(rank_of(options.rank))
+    return replace(options, **{name: text.replace(RANK, rank) for name, text in ranked.items()})

@@ -110,7 +110,7 @@ def check_links(o: LinkOptions) -> None:
 _AT_LEAST = {
     "jobs": 1, "min_peaks": 0, "min_pix_count": 0, "max_pix_count": 0, "local_bg_radius": 1, "min_res": 0,
     "max_res": 0, "median_filter": 0, "min_sig": 0, "min_snr_biggest_pix": 0, "min_snr_peak_pix": 0,
-    "slots": 0, "slot_size": 0, "task_limit": 0.001,
+    "slots": 0, "slot_size": 0, "task_limit": 0.001, "rank": 0,
     "status_interval": 0.1, "zmq_requests": 1, "zmq_receivers": 0, "zmq_timeout": 0.001,
     "no_data_timeout": 0.001,
     "max_frames": 1, "serial_start": 0, "wait_for_file": -1, "advise_after": 1, "gpu_batch": 0,

@@ -14,6 +14,10 @@ class OutputOptions:
     output: str = option(
         "", "-o", "--output", group=BASIC, metavar="FILE", help="stream file to write; overwritten"
     )
+    rank: int | None = option(
+        None, group=BASIC, metavar="N",
+        help="number of this process among several, for %r in names of files; else that of srun or mpirun",
+    )  # fmt: skip
     resume: bool = option(
         False, group=BASIC,
         help="go on with the stream of an earlier run: whole chunks stay, their frames are not done again",

@@ -4,14 +4,16 @@
 import threading
 from collections import deque
 
-from gpuidx.errors import StreamError
+from gpuidx.errors import GpuidxError, StreamError
 from gpuidx.flow.output import Output
+from gpuidx.reception import Arrived
+from gpuidx.recording.file import pieces
 
 Pieces = list[bytes | memoryview]
 
 
 class Writer:
-    """Hands messages to a thread that writes them, in order, each whole or not at all.
+    """A `gpuidx.reception.Sink` with a thread that writes messages, in order, each whole or not at all.
 
     Parameters
     ----------
@@ -24,13 +26,16 @@ class Writer:
     ----------
     error
         What ended the writing, if anything did; nothing is written after that.
+    n_byte
+        Bytes of the file that were put so far, written or not.
     """
 
     def __init__(self, output: Output, capacity: int) -> None:
-        self.error: StreamError | None = None
+        self.error: GpuidxError | None = None
+        self.n_byte = 0
         self._output, self._capacity = output, capacity
         self._waiting: deque[tuple[Pieces, int]] = deque()
-        self._n_byte = 0
+        self._waits = 0
         self._closing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._write, name="writer")
@@ -39,28 +44,35 @@ class Writer:
     @property
     def has_room(self) -> bool:
         """Whether another message may be put."""
-        return self._n_byte < self._capacity
+        return self._waits < self._capacity
 
     @property
     def load(self) -> float:
         """Share of the capacity that is used."""
-        return self._n_byte / self._capacity
+        return self._waits / self._capacity
 
-    def put(self, pieces: Pieces) -> None:
-        """Have a message written; its pieces must stay as they are."""
-        size = sum(map(len, pieces))
+    def put(self, arrived: Arrived) -> None:
+        """Have a message written; its parts must stay as they are."""
+        written = pieces(arrived.time, arrived.link, [part.buffer for part in arrived.parts])
+        size = sum(map(len, written))
+        self.n_byte += size
         with self._changed:
-            self._waiting.append((pieces, size))
-            self._n_byte += size
+            self._waiting.append((written, size))
+            self._waits += size
             self._changed.notify_all()
+
+    def progress(self) -> str:
+        """How much is in the file."""
+        return f"{self._output.size / 1e6:.0f} MB written"
 
     def wait(self, seconds: float) -> None:
         """Wait until there is room, but not for longer."""
         with self._changed:
             self._changed.wait_for(lambda: self.has_room or self.error is not None, seconds)
 
-    def close(self, now: bool = False) -> int:
-        """Write what waits, unless it is to end *now*; gives the number of messages left out."""
+    def close(self, level: int = 0) -> int:
+        """Write what waits, unless it is to end now (2); gives the number of messages left out."""
+        now = level > 1
         with self._changed:
             dropped = len(self._waiting) if now else 0
             if now:
@@ -76,16 +88,16 @@ class Writer:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 if not self._waiting:
                     return
-                pieces, size = self._waiting.popleft()
+                written, size = self._waiting.popleft()
             try:
-                self._output.write(*pieces)
+                self._output.write(*written)
             except StreamError as error:
                 with self._changed:
-                    self._waiting.appendleft((pieces, size))
+                    self._waiting.appendleft((written, size))
                     self.error = error
                     self._changed.notify_all()
                 return
-            del pieces  # what libzmq lent goes back to it
+            del written  # what libzmq lent goes back to it
             with self._changed:
-                self._n_byte -= size
+                self._waits -= size
                 self._changed.notify_all()

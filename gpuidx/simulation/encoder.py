@@ -8,10 +8,10 @@ from typing import Any, Protocol
 from gpuidx.errors import GeometryError, OptionError
 from gpuidx.geometry.detector import Geometry
 from gpuidx.options.every import flag
+from gpuidx.serving import Outgoing, Repeatable, in_turn
 from gpuidx.simulation.beam import headers_of
 from gpuidx.simulation.formats import FORMATS, EncodeSettings, Parts, Shot
 from gpuidx.simulation.frames import SimulatedFrame, Simulator
-from gpuidx.simulation.serve import Outgoing, Repeatable, in_turn
 from gpuidx.simulation.settings import FrameSettings
 
 
@@ -95,7 +95,7 @@ class Encoder:
         messages
             Made by `message`.
         n_frame, rate
-            As `gpuidx.simulation.serve.in_turn`.
+            As `gpuidx.serving.in_turn`.
         """
         if self._format.start is not None and self._first is not None:
             headers = headers_of(self._geometry, self._simulator.beam)

@@ -17,13 +17,13 @@ from gpuidx.errors import OptionError
 from gpuidx.geometry.detector import Geometry
 from gpuidx.model import HeaderValue
 from gpuidx.options.source import DATA_FORMATS
+from gpuidx.serving import SERVING
 from gpuidx.simulation import encode_dectris, encode_jungfraujoch, encode_lclstreamer, encode_seedee
 from gpuidx.simulation.encode_cbf import encode_cbf
 from gpuidx.simulation.encode_hdf5 import COMPRESSIONS as HDF5_COMPRESSIONS
 from gpuidx.simulation.files import frame_file
 from gpuidx.simulation.frames import SimulatedFrame
 from gpuidx.simulation.messages import TRUTH_KEY, EncodedFrame, encode, peak_list
-from gpuidx.simulation.settings import SERVING
 
 Parts = list[bytes]
 

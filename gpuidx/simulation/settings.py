@@ -15,7 +15,6 @@ CRYSTALS = "Crystals"
 DETECTOR = "Beam and detector"
 FRAMES = "Frames"
 WRITING = "Writing a file"
-SERVING = "Serving over ZeroMQ"
 
 
 @dataclass(frozen=True, kw_only=True)

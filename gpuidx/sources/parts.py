@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import zmq
 
-from gpuidx.model import PADDING
+from gpuidx.model import PADDING, STREAMED
 from gpuidx.sources.contract import FRAME, START, Taken
 from gpuidx.sources.series import LONGEST_HEAD, role, worth_keeping
 from gpuidx.tasks import ALIGNMENT, offsets
@@ -145,11 +145,11 @@ def put(parts: Sequence[zmq.Frame], slot: memoryview, tags: Sequence[bytes] = ()
     slot[:padding] = PADDING * padding
     for begin, view in zip(offsets(sizes), views, strict=False):
         np.copyto(np.frombuffer(slot, np.uint8, len(view), padding + begin), np.frombuffer(view, np.uint8))
-    return Taken(sizes=(padding + sizes[0], *sizes[1:]), filename="ZMQdata", event="", role=given)
+    return Taken(sizes=(padding + sizes[0], *sizes[1:]), filename=STREAMED, event="", role=given)
 
 
 def _refuse(reason: str, detail: str) -> Taken:
-    return Taken(sizes=(), filename="ZMQdata", event="", rejected=(reason, detail))
+    return Taken(sizes=(), filename=STREAMED, event="", rejected=(reason, detail))
 
 
 def _refuse_short(data: bytes) -> Taken:

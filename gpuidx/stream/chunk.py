@@ -35,6 +35,7 @@ from gpuidx.stream.layout import (
     REFLECTIONS_END,
     REFLECTIONS_HEAD,
     SERIAL,
+    SOURCE_ID,
     STREAM_NAME,
     one_line,
 )
@@ -119,6 +120,8 @@ class ChunkWriter:
             yield INDEXER_LINE
         if frame.stream:
             yield f"{STREAM_NAME} = {one_line(frame.stream)}"
+        if frame.source_id:
+            yield f"{SOURCE_ID} = {one_line(frame.source_id)}"
         if frame.image is None:
             yield NO_IMAGE_LINE
         yield f"photon_energy_eV = {frame.photon_energy:f}"

@@ -24,6 +24,12 @@ SERIAL = "Image serial number: "
 STREAM_NAME = "gpuidx/asapo_stream"
 """Of the line with the stream at ASAP::O that a frame came from; its serial number is the message's."""
 
+SOURCE_ID = "gpuidx/source_id"
+"""Of the line with series and number under which a detector knows the image, ``SERIES/NUMBER``."""
+
+LOST = "gpuidx/lost"
+"""Of the line that says why nothing became of a frame."""
+
 AUDIT_LIMIT = 4090
 """Bytes before the geometry."""
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The chunk of a frame that could not be processed and must not be missing."""
 
-from gpuidx.stream.layout import CHUNK_BEGIN, CHUNK_END, EVENT, FILENAME, SERIAL, STREAM_NAME, one_line
+from gpuidx.stream.layout import CHUNK_BEGIN, CHUNK_END, EVENT, FILENAME, LOST, SERIAL, STREAM_NAME, one_line
 
 
 def lost_chunk(filename: str, event: str, serial: int, stream: str, why: str) -> bytes:
@@ -14,7 +14,7 @@ def lost_chunk(filename: str, event: str, serial: int, stream: str, why: str) ->
         "hit = 0",
         "indexed_by = none",
         *([f"{STREAM_NAME} = {one_line(stream)}"] if stream else []),
-        f"gpuidx/lost = {one_line(why)}",
+        f"{LOST} = {one_line(why)}",
         "photon_energy_eV = 0.000000",
         "num_peaks = 0",
         CHUNK_END,

@@ -2,21 +2,10 @@
 """kill -9 of gpuidx at random moments; with --resume every message is in the stream once."""
 
 import random
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
-from asapo_check.setting import (
-    GROUP,
-    SMALL,
-    STREAM,
-    Run,
-    acknowledged,
-    last_line,
-    report,
-    wait_for_acknowledged,
-)
+from asapo_check.crystfel import read_by_crystfel
+from asapo_check.setting import GROUP, SMALL, STREAM, Run, acknowledged, report, wait_for_acknowledged
 from gpuidx.simulation.asapo.server import StandIn
 
 N_FRAME = 4000
@@ -45,21 +34,4 @@ def check(folder: Path, n_kill: int, seed: int) -> bool:
             wrong.append("not all acknowledged")
     row = f"{written} times written and not acknowledged, {cut} times in mid-chunk "
     good = report(f"{n_kill} kills, seed {seed}, {N_FRAME} messages", wrong, row)
-    return _read_by_crystfel(folder / "out.stream", folder) and good
-
-
-def _read_by_crystfel(stream: Path, folder: Path) -> bool:
-    """CrystFEL's reader of streams, in the program that counts frames and in the one that merges crystals."""
-    counting, merging = (shutil.which(name) for name in ("whirligig", "process_hkl"))
-    if counting is None or merging is None:
-        print("CrystFEL's reader: skipped, whirligig and process_hkl are not on PATH")
-        return True
-    said = subprocess.run([counting, str(stream)], capture_output=True, text=True)
-    found = re.search(r"Number of frames processed: (\d+)", said.stdout + said.stderr)
-    wrong = (
-        [] if found and int(found[1]) == N_FRAME else ["whirligig: " + last_line(said.stdout + said.stderr)]
-    )
-    words = ["-i", str(stream), "-o", str(folder / "out.hkl"), "-y", "4/mmm"]
-    merged = subprocess.run([merging, *words], capture_output=True, text=True)
-    wrong += [f"process_hkl: {merged.stderr}"] if merged.returncode else []
-    return report("CrystFEL", wrong, f"whirligig read {found[1] if found else 0} frames, process_hkl all ")
+    return read_by_crystfel(folder / "out.stream", N_FRAME) and good

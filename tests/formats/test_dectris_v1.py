@@ -192,3 +192,7 @@ def test_values_above_the_saturation_of_the_start_are_bad():
         v1_start(1, CONFIGURATION | {"saturation_value": 1000}),
     )
     assert_array_equal(np.argwhere(np.isnan(found)), [(7, 9)])
+
+
+def test_series_and_number_name_the_image():
+    assert decoded(making(DectrisV1Decoder), v1_image(COUNTS, frame=3)).source_id == "1/3"

@@ -13,8 +13,9 @@ from sources.driving import frame
 from gpuidx.commands.record import main
 from gpuidx.errors import OptionError, SourceError, StreamError
 from gpuidx.flow.output import Output
+from gpuidx.reception import Limits, Reception
 from gpuidx.recording.file import Recording, header
-from gpuidx.recording.recorder import Limits, Recorder
+from gpuidx.recording.writer import Writer
 from gpuidx.simulation import encode_dectris
 from gpuidx.sources.unasked import Unasked
 
@@ -122,8 +123,7 @@ def test_a_slow_disk_costs_a_publisher_s_messages_only_and_they_are_counted(tmp_
     tags = [""] if kind == "pub" else None
     with Server(kind, FRAMES) as server:
         source = Unasked([server.address], with_image=False, tags=tags)
-        limits = Limits(silence=0.5, memory=1000)
-        with Recorder([source], output, [], limits) as recorder:
+        with Reception([source], Writer(output, 1000), [], Limits(silence=0.5)) as recorder:
             threading.Timer(0.3, output.may_write.set).start()
             recorder.loop()
     output.close()

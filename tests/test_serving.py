@@ -4,6 +4,7 @@
 import queue
 import threading
 import time
+from collections import deque
 from contextlib import contextmanager
 
 import msgpack
@@ -11,8 +12,9 @@ import pytest
 import zmq
 
 from gpuidx.errors import OptionError, SourceError
+from gpuidx.serving import ServeSettings, in_turn, serve
+from gpuidx.serving.server import _Server
 from gpuidx.simulation.messages import EncodedFrame
-from gpuidx.simulation.serve import ServeSettings, in_turn, serve
 
 WAIT_MS = 10_000
 
@@ -97,6 +99,17 @@ def test_router_answers_the_oldest_request_first():
         answers = [socket.recv_multipart() for _ in range(2)]
     assert [answer[:2] for answer in answers] == [[b"a", b""], [b"b", b""]]
     assert [msgpack.unpackb(answer[2])["frame_number"] for answer in answers] == [0, 1]
+
+
+def test_a_frame_whose_reader_is_gone_is_kept_for_the_next_one():
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+        socket.router_mandatory = 1
+        messages = in_turn(made_messages(), 3)
+        server = _Server(socket, messages, ServeSettings(serve="router"), threading.Event())
+        first = server._next
+        server._answer_reader(deque([[b"nobody", b""]]))
+    assert server._next is first
+    assert (server._sent, server._gone) == (0, 1)
 
 
 def test_publishes_to_everybody_once_they_are_there():

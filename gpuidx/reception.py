@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The loop that records: receive from all sources, hand to the writer, count.
+"""The loop of the commands that record and relay: receive from all sources, hand on, count.
 
-The sources are those of a run (`gpuidx.sources`).  Who waits for the reader (REQ, PULL) waits while the disk
-is slow; what a publisher sends meanwhile is read, dropped and counted once the memory for it is full.
+The sources are those of a run (`gpuidx.sources`).  Who waits for the reader (REQ, PULL) waits while nothing
+can be handed on; what a publisher sends meanwhile is read, dropped and counted once the memory for it is
+full.
 """
 
 import logging
@@ -10,13 +11,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import zmq
 
-from gpuidx.flow.output import Output
+from gpuidx.errors import GpuidxError
 from gpuidx.flow.stop import Stop
-from gpuidx.recording.file import pieces
-from gpuidx.recording.writer import Writer
 from gpuidx.sources import LiveSource
 from gpuidx.sources.contract import FRAME, LATE_ANSWERS
 from gpuidx.sources.parts import role_of
@@ -35,7 +35,7 @@ STATUS_INTERVAL = 5.0
 
 @dataclass(frozen=True)
 class Limits:
-    """When a recording ends by itself; None: never.
+    """When receiving ends by itself; None: never.
 
     Attributes
     ----------
@@ -44,29 +44,88 @@ class Limits:
     seconds
         So long after the first message.
     n_byte
-        The file is so large.
+        So many bytes were handed on.
     silence
         Seconds without any message.
-    memory
-        Bytes that may wait to be written; not None.
     """
 
     frames: int | None = None
     seconds: float | None = None
     n_byte: float | None = None
     silence: float | None = None
-    memory: int = 1 << 30
 
 
-class Recorder:
-    """Records what sources receive; a context that closes everything but the output.
+class Arrived(NamedTuple):
+    """A message as it came.
+
+    Attributes
+    ----------
+    time
+        Seconds since the loop was made.
+    link
+        Number of its source.
+    role
+        Frame, start or end of a series; None if it is too short for any.
+    parts
+        All of them.
+    """
+
+    time: float
+    link: int
+    role: str | None
+    parts: Sequence[zmq.Frame]
+
+
+class Sink(Protocol):
+    """Where messages go: a thread that takes them in their order, and memory for those that wait.
+
+    Attributes
+    ----------
+    error
+        What ended it, if anything did; nothing is taken after that.
+    n_byte
+        Bytes that were put so far.
+    """
+
+    error: GpuidxError | None
+    n_byte: int
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another message may be put."""
+        ...
+
+    @property
+    def load(self) -> float:
+        """Share of the memory that is used."""
+        ...
+
+    def put(self, arrived: Arrived) -> None:
+        """Take a message over."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Wait until there is room, but not for longer."""
+        ...
+
+    def progress(self) -> str:
+        """What became of the messages so far, in a few words."""
+        ...
+
+    def close(self, level: int) -> int:
+        """Finish what waits, as far as the `Stop.level` allows; gives the number of messages left out."""
+        ...
+
+
+class Reception:
+    """Hands on what sources receive; a context that closes sources and sink.
 
     Parameters
     ----------
     sources
         One for each link, in the order of their numbers; not yet opened.
-    output
-        Holds the header of the file already.
+    sink
+        Where messages go.
     tags
         Subscribed to.
     limits
@@ -76,25 +135,24 @@ class Recorder:
     ----------
     counts
         Messages by their role: frames, starts and ends of series, ``None`` for those too short to be any;
-        and ``"dropped"`` for those that are not in the file.
+        and ``"dropped"`` for those that went nowhere.
     stop
         Ends the loop; signals are taken over while the context is open.
     """
 
     def __init__(
-        self, sources: Sequence[LiveSource], output: Output, tags: Sequence[bytes], limits: Limits
+        self, sources: Sequence[LiveSource], sink: Sink, tags: Sequence[bytes], limits: Limits
     ) -> None:
-        self.sources, self.output, self.tags, self.limits = tuple(sources), output, tags, limits
+        self.sources, self.tags, self.limits = tuple(sources), tags, limits
         self.stop = Stop()
         self.counts: Counter[str | None] = Counter()
         self._poller = zmq.Poller()
-        self._writer = Writer(output, limits.memory)
+        self._sink = sink
         self._began = self._last = self._told = time.monotonic()
         self._first: float | None = None
-        self._n_byte = 0
         self._sources_stopped = False
 
-    def __enter__(self) -> "Recorder":
+    def __enter__(self) -> "Reception":
         try:
             self.stop.install(self._poller)
             for source in self.sources:
@@ -108,7 +166,7 @@ class Recorder:
         for source in self.sources:
             source.close()
         self.stop.remove()
-        self.counts["dropped"] += self._writer.close(self.stop.level > 1)
+        self.counts["dropped"] += self._sink.close(self.stop.level)
 
     @property
     def seconds(self) -> float:
@@ -116,23 +174,23 @@ class Recorder:
         return 0.0 if self._first is None else self._last - self._first
 
     def loop(self) -> None:
-        """Take turns until a limit is reached, a signal comes, or nothing can be written any more.
+        """Take turns until a limit is reached, a signal comes, or nothing can be handed on any more.
 
-        What the writer could not write is in its file's error, which `finish` raises.
+        What ended the sink is raised by `finish`.
         """
         while not self._finished():
             self._turn()
 
     def finish(self) -> None:
-        """Raise what ended the writing, if anything did; after the context was left.
+        """Raise what ended the sink, if anything did; after the context was left.
 
         Raises
         ------
-        StreamError
-            If the file could not be written.
+        GpuidxError
+            Whatever it was.
         """
-        if self._writer.error is not None:
-            raise self._writer.error
+        if self._sink.error is not None:
+            raise self._sink.error
 
     def _turn(self) -> None:
         self._ask()
@@ -143,7 +201,7 @@ class Recorder:
             source.notice(events)
             is_full = not self._take(link, source) or is_full
         if is_full:
-            self._writer.wait(TURN_MS / 1e3)
+            self._sink.wait(TURN_MS / 1e3)
         self._report()
 
     def _ask(self) -> None:
@@ -153,7 +211,7 @@ class Recorder:
                 source.stop()
         if self._sources_stopped:
             return
-        remaining = self._remaining() if self._writer.has_room else 0
+        remaining = self._remaining() if self._sink.has_room else 0
         for source in self.sources:
             source.ask(-(-remaining // len(self.sources)))
 
@@ -162,7 +220,7 @@ class Recorder:
         for _ in range(MOST_A_TURN):
             if not source.ready() or self._enough():
                 return True
-            if self._writer.has_room:
+            if self._sink.has_room:
                 if (parts := source.receive()) is not None:
                     self._keep(link, parts)
             elif source.drop():
@@ -181,9 +239,7 @@ class Recorder:
         if role is None and self.counts[role] == 1:
             short = b" ".join(part.bytes for part in parts)
             log.warning("no frame: %r (further messages of a few bytes are counted only)", short)
-        written = pieces(self._last - self._began, link, views)
-        self._n_byte += sum(map(len, written))
-        self._writer.put(written)
+        self._sink.put(Arrived(self._last - self._began, link, role, parts))
 
     def _remaining(self) -> int:
         """Frames that may still be received."""
@@ -196,11 +252,11 @@ class Recorder:
         return (
             self._remaining() == 0
             or (late and time.monotonic() - (self._first or 0.0) >= (limits.seconds or 0.0))
-            or (limits.n_byte is not None and self._n_byte >= limits.n_byte)
+            or (limits.n_byte is not None and self._sink.n_byte >= limits.n_byte)
         )
 
     def _finished(self) -> bool:
-        if self.stop.level > 1 or self._writer.error is not None or self._enough():
+        if self.stop.level > 1 or self._sink.error is not None or self._enough():
             return True
         now = time.monotonic()
         if self.stop.level == 1:
@@ -216,6 +272,6 @@ class Recorder:
             return
         self._told = time.monotonic()
         log.info(
-            "%d frames, %.0f MB written; memory %.0f %% full; %d dropped", self.counts[FRAME],
-            self.output.size / 1e6, 100 * self._writer.load, self.counts["dropped"],
+            "%d frames, %s; memory %.0f %% full; %d dropped", self.counts[FRAME], self._sink.progress(),
+            100 * self._sink.load, self.counts["dropped"],
         )  # fmt: skip

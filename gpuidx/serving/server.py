@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Messages sent over ZeroMQ as beamlines send them: PUB, PUSH, REP, and the ROUTER of OM.
 
-What is sent, and when, the caller says; `gpuidx simulate` and `gpuidx replay` do.
+What is sent, and when, the caller says: `gpuidx simulate`, `gpuidx replay` and `gpuidx relay` do.
+
+A router gives a frame whose reader is gone to the next one that asks.  What had left for a reader when it
+died is lost with it: one frame for each of its requests at most.
 """
 
 import math
@@ -9,15 +12,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import count
-from typing import Any, NamedTuple, Optional, Protocol
+from typing import Any
 
 import zmq
 
-from gpuidx.arguments import option
 from gpuidx.errors import OptionError, SourceError
-from gpuidx.simulation.settings import SERVING
+from gpuidx.serving.messages import Outgoing, Served
+from gpuidx.serving.settings import KINDS, ServeSettings
 from gpuidx.sources.parts import REFUSAL
 
 TURN_MS = 100
@@ -28,97 +29,6 @@ LINGER_MS = 3000
 
 PUSH_LINGER_MS = 60_000
 """The same where no frame may be lost and the reader may take its time."""
-
-KINDS = {"rep": zmq.REP, "router": zmq.ROUTER, "pub": zmq.XPUB, "push": zmq.PUSH}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeSettings:
-    """How messages are sent."""
-
-    serve: str = option(
-        "none", group=SERVING, metavar="SOCKET", choices=("none", *KINDS),
-        help="send frames: rep answers any request, router those of OM, pub sends to all, push to one of all",
-    )  # fmt: skip
-    bind: str = option(
-        "tcp://127.0.0.1:*", group=SERVING, metavar="ADDRESS", help="where to serve; * takes a free port"
-    )
-    connect: Optional[str] = option(  # noqa: UP045
-        None, group=SERVING, metavar="ADDRESS",
-        help="connect to this address instead, where a reader waits (--zmq-bind)",
-    )  # fmt: skip
-    request: str = option("next", group=SERVING, metavar="STRING", help="the request that a router answers")
-    tag: str = option("", group=SERVING, metavar="TAG", help="tag of published messages")
-    tag_form: str = option(
-        "part", group=SERVING, metavar="FORM", choices=("part", "glued"),
-        help="a tag is a part of its own, or glued to the front of the message",
-    )  # fmt: skip
-    subscribers: int = option(
-        1, group=SERVING, metavar="N", help="publish only when there are so many subscriptions"
-    )
-    queue: int = option(
-        50, group=SERVING, metavar="N",
-        help="messages that are kept for a slow reader; a subscriber loses what is more",
-    )  # fmt: skip
-
-
-class Outgoing(NamedTuple):
-    """A message to be sent.
-
-    Attributes
-    ----------
-    parts
-        Bytes, or frames of ZeroMQ; they must stay as they are until they have left.
-    due
-        Not before so many seconds after the first message.
-    is_frame
-        Whether it counts, or begins or ends a series.
-    """
-
-    parts: Sequence[Any]
-    due: float = 0.0
-    is_frame: bool = True
-
-
-class Repeatable(Protocol):
-    """A message that may be sent several times."""
-
-    def parts(self, number: int) -> Sequence[Any]:
-        """What to send as frame *number*."""
-        ...
-
-
-def in_turn(messages: Sequence[Repeatable], n_frame: int, rate: float = 0.0) -> Iterator[Outgoing]:
-    """*n_frame* of these messages (0: for ever), from the first again when all were sent.
-
-    *rate* is in frames per second; 0: as fast as they are taken.
-    """
-    for number in range(n_frame) if n_frame else count():
-        yield Outgoing(messages[number % len(messages)].parts(number), number / rate if rate else 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What was sent.
-
-    Attributes
-    ----------
-    sent
-        Frames.
-    seconds
-        From the first to the last.
-    refused
-        Requests that were not understood.
-    """
-
-    sent: int
-    seconds: float
-    refused: int
-
-    def __str__(self) -> str:
-        rate = f", {(self.sent - 1) / self.seconds:.1f} a second" if self.seconds else ""
-        refused = f", {self.refused} requests not understood" if self.refused else ""
-        return f"{self.sent} frames sent{rate}{refused}"
 
 
 def serve(
@@ -154,6 +64,8 @@ def serve(
         socket.immediate = 1  # nothing is queued for a reader that is not there
         if kind == zmq.XPUB:
             socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        if kind == zmq.ROUTER:
+            socket.router_mandatory = 1  # says when a reader is gone
         address = settings.connect or settings.bind
         try:
             socket.connect(address) if settings.connect else socket.bind(address)
@@ -178,7 +90,9 @@ class _Server:
     ) -> None:
         self._socket, self._messages = socket, messages
         self._settings, self._stop = settings, stop
-        self._sent, self._refused = 0, 0
+        self._sent = self._refused = self._gone = 0
+        self._for_each: Sequence[Any] = ()
+        self._had: set[bytes] = set()
         self._began: float | None = None
         self._first = self._last = 0.0
         self._next = next(messages, None)
@@ -191,7 +105,7 @@ class _Server:
             self._push()
         else:
             self._answer(kind == zmq.ROUTER)
-        return Served(self._sent, self._last - self._first, self._refused)
+        return Served(self._sent, self._last - self._first, self._refused, self._gone)
 
     def _going(self) -> bool:
         return self._next is not None and not self._stop.is_set()
@@ -204,14 +118,19 @@ class _Server:
 
     def _send(self, before: Sequence[bytes], payload_before: bytes = b"") -> None:
         assert self._next is not None
-        parts, due, is_frame = self._next
+        parts = self._next.parts
         if payload_before:
             parts = [b"".join((payload_before, _buffer(parts[0]))), *parts[1:]]
         self._socket.send_multipart([*before, *parts], copy=False)
+        self._sent_one()
+
+    def _sent_one(self) -> None:
+        """Count the message that was sent, and have the next one."""
+        assert self._next is not None
         now = time.monotonic()
         if self._began is None:
-            self._began = now - due
-        if is_frame:
+            self._began = now - self._next.due
+        if self._next.is_frame:
             self._last = now
             self._first = self._last if not self._sent else self._first
             self._sent += 1
@@ -223,6 +142,9 @@ class _Server:
         known = self._settings.request.encode()
         while self._going():
             early = self._early_ms() if waiting else TURN_MS
+            if early == 0.0 and is_router:
+                self._answer_reader(waiting)
+                continue
             if early == 0.0:
                 self._send(waiting.popleft())
                 continue
@@ -232,11 +154,35 @@ class _Server:
                 self._stop.wait(min(early, TURN_MS) / 1e3)
             elif self._socket.poll(min(math.ceil(early), TURN_MS)):
                 *before, request = self._socket.recv_multipart()
-                if is_router and request != known:
-                    self._socket.send_multipart([*before, REFUSAL])
+                if is_router and known and request != known:
+                    self._send_if_there([*before, REFUSAL])
                     self._refused += 1
                 else:
                     waiting.append(before)
+
+    def _answer_reader(self, waiting: deque[list[bytes]]) -> None:
+        """Answer the oldest request to a router, if its reader is still there."""
+        assert self._next is not None
+        if self._next.for_each:
+            self._for_each, self._next = self._next.parts, next(self._messages, None)
+            self._had.clear()
+            return
+        before = waiting.popleft()
+        if self._for_each and before[0] not in self._had:
+            if self._send_if_there([*before, *self._for_each]):
+                self._had.add(before[0])
+        elif self._send_if_there([*before, *self._next.parts]):
+            self._sent_one()
+
+    def _send_if_there(self, parts: Sequence[Any]) -> bool:
+        try:
+            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                raise
+            self._gone += 1
+            return False
+        return True
 
     def _publish(self) -> None:
         """Send to all subscribers once there are enough of them."""
