@@ -75,7 +75,8 @@ def test_a_killed_receiver_is_replaced_and_counted(folder: Path) -> None:
     assert done.count("receivers replaced") == 2
     assert done.count("received") == len(set(numbers(done.chunks))) == 16
     # Of the frames sent, those that are missing were answers to the two requests of the dead.
-    assert max(numbers(done.chunks)) - 15 <= done.count("requests renewed") <= 2
+    counted = done.count("requests renewed") + done.count("messages lost with a receiver")
+    assert max(numbers(done.chunks)) - 15 <= counted <= 4
 
 
 def test_series_are_refused_by_two_receivers_and_taken_by_one(tmp_path: Path) -> None:

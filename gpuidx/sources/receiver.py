@@ -34,6 +34,8 @@ def receive(port: Port, slots: Slots, stop: SharedTable, options: LinkOptions, m
         if stop.row(0)[0] and not stopped:
             stopped = True
             source.stop()
+        if options.zmq_request is not None:  # beforehand: who dies in `ask` may have asked
+            port.counters[UNDER_WAY] = len(free)
         source.ask(len(free))
         port.counters[UNDER_WAY] = source.pending()
         source.notice(dict(poller.poll(TURN_MS)))
