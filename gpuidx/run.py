@@ -34,7 +34,7 @@ from gpuidx.route import Route
 from gpuidx.selection import decide
 from gpuidx.sources import open_source
 from gpuidx.sources.asapo.hits import COUNTERS, SentHits
-from gpuidx.sources.contract import LATE_ANSWERS, Lender, Source
+from gpuidx.sources.contract import LATE_ANSWERS, Keeper, Source
 from gpuidx.start import (
     COMPILING,
     PREPARING,
@@ -77,7 +77,7 @@ def run(options: Options, argv: Sequence[str]) -> int:
     geometry = read_geometry(options.geometry)
     cell = read_cell(options.pdb) if options.pdb else None
     check_inputs(options, geometry, cell)
-    if isinstance(source, Lender):
+    if isinstance(source, Keeper):
         source.check()
     choice = decide(options)
     check_cpus(options, len(devices_for(options, choice)))

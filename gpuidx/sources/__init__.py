@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where messages come from; `open_source` chooses by the options."""
 
-from gpuidx.options import LinkOptions, SourceOptions
+from gpuidx.options import SourceOptions
 from gpuidx.options.token import Secret
 from gpuidx.sources.asapo import Asapo, Where
 from gpuidx.sources.asapo.questions import STREAMS, ask
-from gpuidx.sources.contract import Lender, LiveSource, Source, Taken
+from gpuidx.sources.contract import Keeper, Lender, LiveSource, Source, Taken
 from gpuidx.sources.files import Files
 from gpuidx.sources.listing import naming
-from gpuidx.sources.request import Request
-from gpuidx.sources.unasked import Unasked
-from gpuidx.sources.wiring import read_wiring
+from gpuidx.sources.receivers import Receivers, open_links, slots_of_receivers
 
-__all__ = ["Lender", "LiveSource", "Source", "Taken", "open_links", "open_source", "streams_of"]
+__all__ = [
+    "Keeper", "Lender", "LiveSource", "Source", "Taken", "open_links", "open_source", "slots_of_receivers",
+    "streams_of",
+]  # fmt: skip
 
 PATIENCE = 60.0
 """s without data after which ASAP::O's streams count as ended, unless the user says: as indexamajig's."""
@@ -32,23 +33,7 @@ def open_source(options: SourceOptions) -> Source:
         assert options.input is not None
         names = naming(options.prefix, options.basename, options.check_prefix)
         return Files(options.input, options.geometry, names, options.wait_for_file)
-    return open_links(options)
-
-
-def open_links(options: LinkOptions) -> LiveSource:
-    """The source for the senders that the options name; nothing is opened before `Source.open`.
-
-    Raises
-    ------
-    OptionError
-        If an address is none that a socket could be attached to, or a key file is none.
-    """
-    addresses = options.zmq_input
-    wiring = read_wiring(options.zmq_bind, options.zmq_own_key, options.zmq_server_key)
-    if options.zmq_request is not None:
-        return Request(addresses, options.zmq_request, options.zmq_requests, options.zmq_timeout, wiring)
-    tags = None if options.zmq_pull else options.zmq_subscribe
-    return Unasked(addresses, options.image_data, tags, wiring)
+    return Receivers(options) if options.zmq_receivers else open_links(options)
 
 
 def streams_of(options: SourceOptions) -> tuple[tuple[str, int], ...]:

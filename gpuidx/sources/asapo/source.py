@@ -28,7 +28,7 @@ from gpuidx.sources.asapo.outage import Outage
 from gpuidx.sources.asapo.place import Where
 from gpuidx.sources.asapo.questions import SIZE, ask
 from gpuidx.sources.asapo.steps import Step
-from gpuidx.sources.contract import Lender, Taken
+from gpuidx.sources.contract import Keeper, Taken
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ HANG, TIMEOUTS = 5.0, 10
 """A reader counts as hung after so many s, and so many of the service's timeouts: a step may have these."""
 
 
-class Asapo(Lender):
-    """A `Lender` for one stream, or for one after the other.
+class Asapo(Keeper):
+    """A `Keeper` for one stream, or for one after the other.
 
     Parameters
     ----------
