@@ -23,9 +23,11 @@ def _run(argv: Sequence[str]) -> int:
     from gpuidx.arguments import parse
     from gpuidx.options import OWN, Options
     from gpuidx.options.token import without_token
-    from gpuidx.run import run
 
     options = parse(Options, argv, "gpuidx", DESCRIPTION, version=VERSION, own=OWN)
+
+    from gpuidx.run import run  # takes longer than to see that an option is wrong
+
     shown, token = without_token(argv)
     return run(options, ["gpuidx", *shown, *(["--asapo-token=***"] if token is not None else [])])
 

@@ -32,9 +32,9 @@ from gpuidx.proposal import CellSearch
 from gpuidx.record import Answered, Record
 from gpuidx.route import Route
 from gpuidx.selection import decide
-from gpuidx.sources import open_source
 from gpuidx.sources.asapo.hits import COUNTERS, SentHits
 from gpuidx.sources.contract import LATE_ANSWERS, Lender, Source
+from gpuidx.sources.opening import open_source
 from gpuidx.start import (
     COMPILING,
     PREPARING,

@@ -14,7 +14,7 @@ from gpuidx.flow.forkserver import start_forkserver, stop_forkserver
 from gpuidx.flow.slots import Slots
 from gpuidx.model import Message
 from gpuidx.options import Options
-from gpuidx.sources import open_source, streams_of
+from gpuidx.sources.opening import open_source, streams_of
 from gpuidx.sources.contract import END, START, Lender, Taken
 from gpuidx.sources.knock import knock
 from gpuidx.sources.links import Link

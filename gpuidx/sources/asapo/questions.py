@@ -23,8 +23,8 @@ READY = "ready"
 START = 60.0
 """s in which the process must have loaded itself; a busy machine is not the service's fault."""
 
-PATIENCE = 2.0
-"""s for the answer; a start with a wrong endpoint shall take no longer than 3."""
+PATIENCE = 1.5
+"""s for the answer; with what the programs need to start, a wrong endpoint shall take no longer than 3."""
 
 HOW_TO_INSTALL = (
     "the ASAP::O client library is not installed; pip install 'gpuidx[asapo]' does it "

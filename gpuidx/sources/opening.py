@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`open_source` chooses by the options where messages come from."""
+
+from gpuidx.options import LinkOptions, SourceOptions
+from gpuidx.options.token import Secret
+from gpuidx.sources.asapo.place import Where
+from gpuidx.sources.asapo.questions import STREAMS, ask
+from gpuidx.sources.asapo.source import Asapo
+from gpuidx.sources.contract import LiveSource, Source
+from gpuidx.sources.files import Files
+from gpuidx.sources.listing import naming
+from gpuidx.sources.request import Request
+from gpuidx.sources.unasked import Unasked
+from gpuidx.sources.wiring import read_wiring
+
+PATIENCE = 60.0
+"""s without data after which ASAP::O's streams count as ended, unless the user says: as indexamajig's."""
+
+
+def open_source(options: SourceOptions) -> Source:
+    """The source that the options name; nothing is opened before `Source.open`.
+
+    Raises
+    ------
+    OptionError
+        If an address is none that a socket could be attached to, or a key file is none.
+    """
+    if options.asapo_endpoint is not None:
+        return _asapo(options)
+    if not options.zmq_input:
+        assert options.input is not None
+        names = naming(options.prefix, options.basename, options.check_prefix)
+        return Files(options.input, options.geometry, names, options.wait_for_file)
+    return open_links(options)
+
+
+def open_links(options: LinkOptions) -> LiveSource:
+    """The source for the senders that the options name; nothing is opened before `Source.open`.
+
+    Raises
+    ------
+    OptionError
+        If an address is none that a socket could be attached to, or a key file is none.
+    """
+    addresses = options.zmq_input
+    wiring = read_wiring(options.zmq_bind, options.zmq_own_key, options.zmq_server_key)
+    if options.zmq_request is not None:
+        return Request(addresses, options.zmq_request, options.zmq_requests, options.zmq_timeout, wiring)
+    tags = None if options.zmq_pull else options.zmq_subscribe
+    return Unasked(addresses, options.image_data, tags, wiring)
+
+
+def streams_of(options: SourceOptions) -> tuple[tuple[str, int], ...]:
+    """The streams of the ASAP::O source that the options name, and how many messages are in each.
+
+    Raises
+    ------
+    ServiceError
+        If the service does not say.
+    """
+    found = ask(_where(options), options.asapo_token or Secret(""), STREAMS)["streams"]
+    return tuple((str(stream["name"]), int(stream["lastId"])) for stream in found)
+
+
+def _where(options: SourceOptions) -> Where:
+    return Where(
+        endpoint=options.asapo_endpoint or "",
+        beamtime=options.asapo_beamtime or "",
+        source=options.asapo_source or "",
+        group=options.asapo_group or "",
+        timeout=options.asapo_consumer_timeout,
+        acks=options.asapo_acks,
+        resend=round(1e3 * options.asapo_resend_after),
+    )
+
+
+def _asapo(options: SourceOptions) -> Asapo:
+    return Asapo(
+        _where(options),
+        options.asapo_token or Secret(""),
+        options.asapo_stream or "",
+        patience=PATIENCE if options.no_data_timeout is None else options.no_data_timeout,
+        wait_for_stream=options.asapo_wait_for_stream,
+        follow=options.asapo_follow,
+        readers=options.asapo_readers,
+    )
