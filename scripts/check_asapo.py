@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reads from the stand-in ASAP::O server with the real client library while things go wrong; prints a table.
 
-start: what cannot go well is said at once; deliver: every message once, in one run and in three, in another group, after a reset; faults: each fault;
-random: many of them; kill: kill -9 and --resume; cpu: what reading costs; disk: full, read-only and stalled.
+start: what cannot go well is said at once; deliver: every message once, in one run and in three, in another
+group, after a reset; faults: each fault; random: many of them; kill: kill -9 and --resume; cpu: what reading
+costs; disk: full, read-only and stalled.
 """
 
 import argparse

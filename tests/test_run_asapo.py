@@ -8,7 +8,7 @@ import live
 import pytest
 from simulation.asapo.client import need_library
 
-from gpuidx.options.token import TOKEN_VARIABLE
+from gpuidx.secret import TOKEN_VARIABLE
 from gpuidx.simulation.asapo.server import StandIn
 
 need_library()

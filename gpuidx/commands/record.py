@@ -16,9 +16,8 @@ from gpuidx.flow.output import Output
 from gpuidx.options import LinkOptions, check_least, check_links
 from gpuidx.recording.file import header
 from gpuidx.recording.recorder import Limits, Recorder
-from gpuidx.sources.contract import LiveSource
+from gpuidx.sources.contract import END, FRAME, START, LiveSource
 from gpuidx.sources.opening import open_links
-from gpuidx.sources.contract import END, FRAME, START
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,7 @@ from gpuidx.flow.output import Output
 from gpuidx.flow.stop import Stop
 from gpuidx.recording.file import pieces
 from gpuidx.recording.writer import Writer
-from gpuidx.sources.contract import LiveSource
-from gpuidx.sources.contract import FRAME, LATE_ANSWERS
+from gpuidx.sources.contract import FRAME, LATE_ANSWERS, LiveSource
 from gpuidx.sources.parts import role_of
 
 log = logging.getLogger(__name__)

@@ -154,16 +154,6 @@ class Lender(Source, Protocol):
         """Nothing: the service keeps what is not asked for."""
         return False
 
-    def check(self) -> None:
-        """See whether messages can be had at all, before anything is begun; takes up to 3 s.
-
-        Raises
-        ------
-        ServiceError
-            If not.
-        """
-        ...
-
     def attach(self, slots: Slots, message_bytes: int) -> None:
         """Say where messages go, and how many bytes of a slot are theirs; before `open`."""
         ...

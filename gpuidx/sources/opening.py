@@ -2,7 +2,7 @@
 """`open_source` chooses by the options where messages come from."""
 
 from gpuidx.options import LinkOptions, SourceOptions
-from gpuidx.options.token import Secret
+from gpuidx.secret import Secret
 from gpuidx.sources.asapo.place import Where
 from gpuidx.sources.asapo.questions import STREAMS, ask
 from gpuidx.sources.asapo.source import Asapo
@@ -58,25 +58,13 @@ def streams_of(options: SourceOptions) -> tuple[tuple[str, int], ...]:
     ServiceError
         If the service does not say.
     """
-    found = ask(_where(options), options.asapo_token or Secret(""), STREAMS)["streams"]
+    found = ask(Where.of(options), options.asapo_token or Secret(""), STREAMS)["streams"]
     return tuple((str(stream["name"]), int(stream["lastId"])) for stream in found)
-
-
-def _where(options: SourceOptions) -> Where:
-    return Where(
-        endpoint=options.asapo_endpoint or "",
-        beamtime=options.asapo_beamtime or "",
-        source=options.asapo_source or "",
-        group=options.asapo_group or "",
-        timeout=options.asapo_consumer_timeout,
-        acks=options.asapo_acks,
-        resend=round(1e3 * options.asapo_resend_after),
-    )
 
 
 def _asapo(options: SourceOptions) -> Asapo:
     return Asapo(
-        _where(options),
+        Where.of(options),
         options.asapo_token or Secret(""),
         options.asapo_stream or "",
         patience=PATIENCE if options.no_data_timeout is None else options.no_data_timeout,

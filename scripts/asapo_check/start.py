@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Starts that cannot go well: what is wrong is said at once, a stream without data is named and waited for."""
+"""Starts that cannot go well: what is wrong is said at once, a stream without data is waited for."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from asapo_check.setting import NO_DATA, PATIENCE, SMALL, STREAM, Run, acknowledged, report
+from asapo_check.setting import NO_DATA, PATIENCE, SMALL, Run, acknowledged, report
 from gpuidx.simulation.asapo.server import StandIn
 
 LIMIT = 3.0
@@ -61,7 +61,9 @@ def _is_said(folder: Path, what: str, where: Elsewhere) -> bool:
         done = run.wait()
         after = os.times()
         walls.append(done.seconds)
-        cpus.append(after.children_user + after.children_system - before.children_user - before.children_system)
+        cpus.append(
+            after.children_user + after.children_system - before.children_user - before.children_system
+        )
         lines = done.log.splitlines()
         wrong += [] if done.code == 1 else [f"exit code {done.code}"]
         wrong += [] if len(lines) == 1 else [f"{len(lines)} lines: {lines}"]
@@ -140,4 +142,4 @@ def _black_hole() -> Iterator[str]:
 
 
 def _address(server: socket.socket) -> str:
-    return "127.0.0.1:{}".format(server.getsockname()[1])
+    return f"127.0.0.1:{server.getsockname()[1]}"

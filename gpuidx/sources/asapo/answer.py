@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from gpuidx.options.token import Secret
+from gpuidx.secret import Secret
 from gpuidx.sources.asapo.place import Where
 from gpuidx.sources.asapo.questions import ABSENT, DENIED, READY, RESET, SIZE, STATUS, STREAMS, TROUBLE
 
