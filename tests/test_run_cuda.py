@@ -10,6 +10,9 @@ import emulator
 import pytest
 from emulator.program import environment
 from live import PEAKS, Done, Server, beamtime, finish, numbers, same_content, start, write_inputs
+from simulation.asapo.client import need_library
+
+from gpuidx.simulation.asapo.server import StandIn
 
 emulator.need("g++", "cupy")
 
@@ -106,3 +109,23 @@ def test_two_devices_share_the_frames(tmp_path: Path, of_cpu: Done) -> None:
     )  # fmt: skip
     assert "device 1" in done.log
     same_content(done.chunks, of_cpu.chunks)
+
+
+def test_frames_of_asapo_go_through_a_device_and_are_acknowledged(tmp_path: Path, of_cpu: Done) -> None:
+    need_library()
+    n_frame = 4
+    write_inputs(tmp_path)
+    with StandIn(streams={"run1": beamtime().messages[:n_frame]}) as server:
+        server.finish("run1")
+        process = start(
+            tmp_path, f"--asapo-endpoint={server.endpoint}", f"--asapo-token={server.token}",
+            f"--asapo-beamtime={server.beamtime}", f"--asapo-source={server.source}", "--asapo-group=g1",
+            "--asapo-stream=run1", "--asapo-acks", *PEAKS, "--copy-header=truth_id", "--backend=cuda",
+            "--gpu-batch=4", environment=environment(order="lazy"),
+        )  # fmt: skip
+        done = finish(process, tmp_path)
+        assert done.code == 0, done.log
+        assert server.group("run1", "g1").acknowledged == set(range(1, n_frame + 1))
+    assert "backend: cuda (device 0: Pretended device" in done.log
+    assert "done on the CPU" not in done.log
+    same_content(done.chunks, [c for c in of_cpu.chunks if int(c.headers["truth_id"]) < n_frame])

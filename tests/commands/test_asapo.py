@@ -54,7 +54,7 @@ def test_a_group_is_set_to_the_end_behind_a_message_and_to_the_beginning(server,
     [
         ([], 1, "--yes does it"),
         (["--to=6", "--yes"], 2, "--to=6"),
-        (["--to=start", "--yes"], 2, "--to=start"),
+        (["--to=x", "--yes"], 2, "--to=x"),
     ],
 )
 def test_nothing_is_set_without_an_answer_or_a_place(server, capsys, monkeypatch, more, code, said):
