@@ -18,9 +18,9 @@ from gpuidx.handover import extra_bytes
 from gpuidx.indexing.solutions import read_solutions
 from gpuidx.options import PEAKS_SENT, Options, notices
 from gpuidx.selection import Choice
-from gpuidx.sources import slots_of_receivers
 from gpuidx.sources.asapo.hits import check_library, source_of_hits
 from gpuidx.sources.listing import check_list
+from gpuidx.sources.receivers import slots_of_receivers
 
 log = logging.getLogger(__name__)
 

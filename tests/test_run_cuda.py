@@ -12,7 +12,9 @@ import h5py
 import pytest
 from emulator.program import environment
 from live import PEAKS, SIZE, Done, Server, beamtime, finish, numbers, same_content, start, write_inputs
+from simulation.asapo.client import need_library
 
+from gpuidx.simulation.asapo.server import StandIn
 from gpuidx.simulation.detector import default_geometry
 from gpuidx.simulation.encode_hdf5 import encode
 
@@ -151,3 +153,23 @@ def test_compressed_frames_are_decoded_on_the_device_and_give_the_stream_of_the_
         assert "rejected: damaged image" in done.log
     assert "1  frames done on the CPU" in ours.log
     same_content(ours.chunks, theirs.chunks)
+
+
+def test_frames_of_asapo_go_through_a_device_and_are_acknowledged(tmp_path: Path, of_cpu: Done) -> None:
+    need_library()
+    n_frame = 4
+    write_inputs(tmp_path)
+    with StandIn(streams={"run1": beamtime().messages[:n_frame]}) as server:
+        server.finish("run1")
+        process = start(
+            tmp_path, f"--asapo-endpoint={server.endpoint}", f"--asapo-token={server.token}",
+            f"--asapo-beamtime={server.beamtime}", f"--asapo-source={server.source}", "--asapo-group=g1",
+            "--asapo-stream=run1", "--asapo-acks", *PEAKS, "--copy-header=truth_id", "--backend=cuda",
+            "--gpu-batch=4", environment=environment(order="lazy"),
+        )  # fmt: skip
+        done = finish(process, tmp_path)
+        assert done.code == 0, done.log
+        assert server.group("run1", "g1").acknowledged == set(range(1, n_frame + 1))
+    assert "backend: cuda (device 0: Pretended device" in done.log
+    assert "done on the CPU" not in done.log
+    same_content(done.chunks, [c for c in of_cpu.chunks if int(c.headers["truth_id"]) < n_frame])

@@ -14,10 +14,11 @@ from gpuidx.flow.forkserver import start_forkserver, stop_forkserver
 from gpuidx.flow.slots import Slots
 from gpuidx.model import Message
 from gpuidx.options import Options
-from gpuidx.sources import open_source, streams_of
+from gpuidx.sources.asapo.questions import check_service
 from gpuidx.sources.contract import END, START, Keeper, Taken
 from gpuidx.sources.knock import knock
 from gpuidx.sources.links import Link
+from gpuidx.sources.opening import open_source, streams_of
 from gpuidx.sources.wiring import read_wiring
 from gpuidx.tasks import offsets, parts_in
 
@@ -92,7 +93,7 @@ class Receiver:
     def __enter__(self) -> "Receiver":
         self._begun = time.monotonic()
         if isinstance(self._source, Keeper):
-            self._source.check()
+            check_service(self.options)
             start_forkserver([])
             self._slots = Slots(LENT, self._size)
             self._source.attach(self._slots, self._size)

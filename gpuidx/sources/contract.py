@@ -189,16 +189,6 @@ class Keeper(Lender, Protocol):
         """Each request makes a connection of its own."""
         return True
 
-    def check(self) -> None:
-        """See whether messages can be had at all, before anything is begun; takes up to 3 s.
-
-        Raises
-        ------
-        ServiceError
-            If not.
-        """
-        ...
-
     def fetch_again(self, slot: int) -> None:
         """Have the message in *slot*, which is not done, put there once more; `filled` gives it."""
         ...
