@@ -21,11 +21,15 @@ VERSION = f"gpuidx {__version__}\nLicence: GPL-3.0-or-later, without any warrant
 
 def _run(argv: Sequence[str]) -> int:
     from gpuidx.arguments import parse
-    from gpuidx.options import OWN, Options
-    from gpuidx.options.token import without_token
-    from gpuidx.run import run
+    from gpuidx.options import OWN, Options, with_token
+    from gpuidx.secret import without_token
+    from gpuidx.sources.asapo.questions import check_service
 
-    options = parse(Options, argv, "gpuidx", DESCRIPTION, version=VERSION, own=OWN)
+    options = with_token(parse(Options, argv, "gpuidx", DESCRIPTION, version=VERSION, own=OWN))
+    check_service(options)
+
+    from gpuidx.run import run  # takes longer than to see that the words or the service are wrong
+
     shown, token = without_token(argv)
     return run(options, ["gpuidx", *shown, *(["--asapo-token=***"] if token is not None else [])])
 
@@ -114,7 +118,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the program; ends the process."""
     if argv is None:
-        from gpuidx.options.token import conceal
+        from gpuidx.secret import conceal
 
         conceal(sys.argv[1:], [sys.executable, "-m", "gpuidx"])
     sys.exit(call(sys.argv[1:] if argv is None else argv))

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 BETWEEN_LOOKS = 2e-4
 """Seconds between two looks whether a batch is done."""
 
-NO_ROOM = "more peaks, lattices or detector positions than a device has room for, or one out of range"
+NO_ROOM = "more peaks, lattices or detector positions than there is room for, one out of range, or damaged"
 UNUSABLE = "a detector that cannot be"
 """Why a frame goes to the CPU."""
 

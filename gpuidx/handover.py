@@ -6,6 +6,8 @@ On the CUDA path a slot holds, from its beginning to its end::
     message   | image, unless it can stay in the message | what was found
     size      | aligned                                   | FOUND.itemsize
 
+The image may be compressed; then the places of its blocks lie behind the message, too.
+
 so that no part ever overwrites another: a frame can be decoded again, or searched again, at any time until
 its chunk is written over the message.
 """
@@ -16,10 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuidx.backends.constants import MAX_PEAKS, MOST_LATTICES
+from gpuidx.backends.constants import MAX_PEAKS, MOST_LATTICES, PACKED_BLOCK, PACKED_PIXEL
 from gpuidx.backends.unknown_cell_constants import MOST_TRIES_UNKNOWN, MOST_VECTORS
 from gpuidx.geometry.detector import Geometry
-from gpuidx.model import Candidate, Found, Frame, PeakList
+from gpuidx.model import Candidate, Found, Frame, Packed, PeakList, block_count
 from gpuidx.units import energy_of_wavelength
 
 DECODE, FINISH, WHOLE = 0, 1, 2
@@ -71,6 +73,9 @@ class Descriptor(NamedTuple):
         Å.
     clen, shift_x, shift_y
         Camera length and shift of the detector, m.
+    n_byte, block, starts
+        Of an image that is compressed its bytes, pixels of a block, and where `Packed.starts` begin in the
+        slot, bytes; all 0 for one that is not.
     """
 
     offset: int
@@ -79,6 +84,9 @@ class Descriptor(NamedTuple):
     clen: float
     shift_x: float
     shift_y: float
+    n_byte: int = 0
+    block: int = 0
+    starts: int = 0
 
 
 def extra_bytes(geometry: Geometry) -> int:
@@ -98,7 +106,7 @@ def laid_down(frame: Frame, place: memoryview, size: int) -> tuple[Frame, Descri
     Parameters
     ----------
     frame
-        With an image.
+        With an image, perhaps compressed.
     place
         The whole slot.
     size
@@ -109,7 +117,9 @@ def laid_down(frame: Frame, place: memoryview, size: int) -> tuple[Frame, Descri
     frame, descriptor
         None instead of a descriptor, and the frame unchanged, if the image does not fit behind the message.
     """
-    image = frame.image
+    packed, image = frame.packed, frame.image
+    if packed is not None:
+        return _packed_down(frame, packed, place, size)
     assert image is not None
     offset = _offset(image, place)
     if offset is None:
@@ -119,8 +129,32 @@ def laid_down(frame: Frame, place: memoryview, size: int) -> tuple[Frame, Descri
         moved = np.frombuffer(room, image.dtype, image.size).reshape(image.shape)
         np.copyto(moved, image)
         frame, offset = replace(frame, image=moved), len(place) - FOUND_BYTES - len(room)
-    dtype = f"{image.dtype.kind}{image.dtype.itemsize}"
-    return frame, Descriptor(offset, dtype, frame.wavelength, *frame.detector.given)
+    return frame, Descriptor(offset, _letters(image.dtype), frame.wavelength, *frame.detector.given)
+
+
+def _packed_down(
+    frame: Frame, packed: Packed, place: memoryview, size: int
+) -> tuple[Frame, Descriptor | None]:
+    """The same for compressed pixels: places of blocks, then the pixels if they lie elsewhere."""
+    room, offset = room_behind(place, size), _offset(packed.data, place)
+    n_start = packed.starts.nbytes
+    if n_start + (packed.data.nbytes if offset is None else 0) > len(room):
+        return frame, None
+    begin = len(place) - FOUND_BYTES - len(room)
+    np.frombuffer(room, np.int32, len(packed.starts))[:] = packed.starts
+    if offset is None:
+        offset = begin + n_start
+        data = np.frombuffer(room, np.uint8, packed.data.size, n_start)
+        data[:] = packed.data
+        frame = replace(frame, packed=replace(packed, data=data))
+    return frame, Descriptor(
+        offset, _letters(packed.dtype), frame.wavelength, *frame.detector.given,
+        n_byte=packed.data.nbytes, block=packed.block, starts=begin,
+    )  # fmt: skip
+
+
+def _letters(dtype: np.dtype[Any]) -> str:
+    return f"{dtype.kind}{dtype.itemsize}"
 
 
 def _offset(image: NDArray[Any], place: memoryview) -> int | None:
@@ -136,18 +170,40 @@ def frame_in(place: memoryview, serial: int, descriptor: Descriptor, geometry: G
     Raises
     ------
     ValueError
-        If the detector cannot be where the descriptor says.
+        If the detector, or the pixels, cannot be as the descriptor says.
     """
     height, width = geometry.slab_shape
-    image = np.frombuffer(place, descriptor.dtype, height * width, descriptor.offset)
+    image, packed = None, None
+    if descriptor.n_byte:
+        packed = _packed_in(place, descriptor, height * width)
+    else:
+        image = np.frombuffer(place, descriptor.dtype, height * width, descriptor.offset)
+        image = image.reshape(height, width)
     return Frame(
         serial=serial,
         filename="",
         event="",
-        image=image.reshape(height, width),
+        image=image,
+        packed=packed,
         wavelength=descriptor.wavelength,
         photon_energy=energy_of_wavelength(descriptor.wavelength),
         detector=geometry.detector(descriptor.clen, descriptor.shift_x, descriptor.shift_y),
+    )
+
+
+def _packed_in(place: memoryview, descriptor: Descriptor, n_pixel: int) -> Packed:
+    dtype, n_byte, block = np.dtype(descriptor.dtype), descriptor.n_byte, descriptor.block
+    if not 0 < block <= PACKED_BLOCK // dtype.itemsize or block % 8 or dtype.kind not in "ui":
+        raise ValueError(f"blocks of {block} pixels of type {dtype}")
+    n_start = block_count(n_pixel, block) + 1
+    if n_byte + 4 * n_start > PACKED_PIXEL * n_pixel:
+        raise ValueError(f"{n_byte} compressed bytes for {n_pixel} pixels")
+    starts = np.frombuffer(place, np.int32, n_start, descriptor.starts)
+    return Packed(
+        data=np.frombuffer(place, np.uint8, n_byte, descriptor.offset),
+        starts=starts,
+        dtype=dtype,
+        block=block,
     )
 
 

@@ -17,7 +17,7 @@ from gpuidx.flow.accounts import CRASHED, DROPPED, DUPLICATE, REJECTED
 from gpuidx.flow.children import Crash
 from gpuidx.flow.slots import Slots
 from gpuidx.record import Record
-from gpuidx.sources.contract import END, START, Lender, Source, Taken
+from gpuidx.sources.contract import END, START, Keeper, Lender, Source, Taken
 from gpuidx.tasks import ONLY, Task
 
 MOST_DEATHS = 3
@@ -101,6 +101,7 @@ class Intake:
         self._several: deque[Several] = deque()
         self._series: tuple[int, int, tuple[int, ...]] = (0, 0, ())
         self._lender = source if isinstance(source, Lender) else None
+        self._keeper = source if isinstance(source, Keeper) else None
         self._n_lent = 0
         self._filled: set[int] = set()
         self._deaths: Counter[int] = Counter()
@@ -123,7 +124,7 @@ class Intake:
     def receive(self) -> None:
         """Take what is there."""
         if self._lender is not None:
-            self._receive_lent(self._lender, self.remaining)
+            self._receive_lent(self._lender)
             return
         accounts = self.record.accounts
         for _ in range(MOST_A_TURN):
@@ -138,8 +139,9 @@ class Intake:
                 self.slots.give_back(slot)
                 return
 
-    def _receive_lent(self, lender: Lender, most: int) -> None:
+    def _receive_lent(self, lender: Lender) -> None:
         """The same where the source fills slots: lend it some, take those that it has filled."""
+        most = self.remaining if lender.is_exact else self.slots.count
         while self._n_lent < most and self.n_free and lender.n_wanted() > 0:
             slot = self.slots.take()
             assert slot is not None
@@ -150,23 +152,28 @@ class Intake:
                 self._fetched_again(*filled)
                 continue
             self._n_lent -= 1
-            self._filled.add(filled[0])
-            self.last_arrival = time.monotonic()
-            self._take_frame(*filled)
+            if self.remaining or lender.is_exact:
+                self._filled.add(filled[0])
+                self._begin_with(*filled)
+            else:
+                self.slots.give_back(filled[0])
 
     def _take(self, slot: int) -> bool:
         """Take one message into *slot*; False if there was none."""
         taken = self.source.take(self.slots[slot][: self._message_bytes])
         if taken is None:
             return False
+        self._begin_with(slot, taken)
+        return True
+
+    def _begin_with(self, slot: int, taken: Taken) -> None:
         self.last_arrival = time.monotonic()
         if taken.role == START:
             self._begin_series(slot, taken.sizes)
         elif taken.role == END:
-            self.slots.give_back(slot)
+            self._free(slot)
         else:
             self._take_frame(slot, taken)
-        return True
 
     def _take_frame(self, slot: int, taken: Taken) -> None:
         serial = self.record.accounts.receive()
@@ -233,11 +240,11 @@ class Intake:
 
     def _is_beyond(self, number: int) -> bool:
         """Whether this frame of a message is beyond the limit; never where a message is done as a whole."""
-        return bool(number) and not self.remaining and self._lender is None
+        return bool(number) and not self.remaining and self._keeper is None
 
     def _is_done(self, task: Task, number: int) -> bool:
         """Whether this frame of a message is in the stream from an earlier run."""
-        return self._lender is not None and self._lender.has(task.holder, number)
+        return self._keeper is not None and self._keeper.has(task.holder, number)
 
     def ended(self, task: Task) -> None:
         """Give the slots back that were this frame's, and nobody else's."""
@@ -264,12 +271,12 @@ class Intake:
 
         The worker may have written over the message, so it is fetched anew.
         """
-        if self._lender is None:
+        if self._keeper is None:
             return False
         self._deaths[task.serial] += 1
         if task.number == ONLY:
             self._again[task.holder] = task, crash
-            self._lender.fetch_again(task.holder)
+            self._keeper.fetch_again(task.holder)
         else:
             self._try_again(task, crash)
         return True
@@ -292,12 +299,12 @@ class Intake:
     @property
     def minds_silence(self) -> bool:
         """Whether the source itself says when it has been silent for too long."""
-        return self._lender is not None
+        return self._keeper is not None
 
     @property
     def n_untold(self) -> int:
         """Messages of which the sender does not know yet that they are done."""
-        return self._lender.untold() if self._lender is not None else 0
+        return self._keeper.untold() if self._keeper is not None else 0
 
     @property
     def n_waiting(self) -> int:

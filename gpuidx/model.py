@@ -106,6 +106,33 @@ class PeakList:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Packed:
+    """Pixels of a slab by bitshuffle with LZ4, found and checked but not decoded: a device can do that.
+
+    Attributes
+    ----------
+    data : (byte,) uint8
+        As an HDF5 chunk is stored: head, blocks each behind its length, the last few pixels as they are.
+    starts : (n_block + 1,) int32
+        Where in `data` each block's length stands, and where the last block ends.
+    dtype
+        One of `PIXEL_TYPES` but f4, or of `BYTE_TYPES`; little-endian.
+    block
+        Pixels of a block; the last one may have fewer.
+    """
+
+    data: NDArray[np.uint8]
+    starts: NDArray[np.int32]
+    dtype: np.dtype[Any]
+    block: int
+
+
+def block_count(n_pixel: int, block: int) -> int:
+    """Blocks of `Packed` pixels; the last few pixels, fewer than eight, are in none."""
+    return -(-(n_pixel // 8 * 8) // block)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frame:
     """One exposure as sent: decoded, not corrected, in host memory.
 
@@ -117,7 +144,9 @@ class Frame:
         The slab: all panels in one array, C-contiguous, writable, dtype one of `PIXEL_TYPES`; on the way
         to a device and back also one of `BYTE_TYPES`.
         A pixel that is bad in this frame only, and not by its value alone, is NaN (dtype f4 then).
-        None with ``--no-image-data``.
+        None with ``--no-image-data``, and where there is `packed`.
+    packed
+        The image, not decoded, on the way to a device that does it; else None.
     wavelength
         Å.
     photon_energy
@@ -138,6 +167,7 @@ class Frame:
     filename: str
     event: str
     image: NDArray[Any] | None
+    packed: Packed | None = None
     wavelength: float
     photon_energy: float
     detector: Detector

@@ -23,18 +23,21 @@ from gpuidx.cell import UnitCell
 from gpuidx.errors import Rejected
 from gpuidx.formats import Decoder
 from gpuidx.formats.frame import widened
+from gpuidx.formats.packed import with_pixels
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.indexing.consensus import primitive_parameters
 from gpuidx.indexing.lattices import Acceptance
 from gpuidx.indexing.solutions import read_solutions
 from gpuidx.integration.integrator import Integrator
-from gpuidx.model import Found, Frame, Message, Result
+from gpuidx.model import RECOGNISED, Found, Frame, Message, Result
 from gpuidx.options import Options
 from gpuidx.stream.chunk import ChunkWriter
 
 Clock = Callable[[str], AbstractContextManager[Any]]
 """Gives, for the name of a stage, a context whose duration is counted."""
+
+DECODED_THERE = f"{RECOGNISED}bitshuffle-LZ4 of whole frames, which the device decodes"
 
 Forward = Callable[[Message, bool], None]
 """Takes each message whose frame is in the stream, and whether that is a hit, while the message is whole."""
@@ -86,6 +89,7 @@ class Pipeline:
         self.forward = forward
         self.options, self.geometry, self.masks, self.clock = options, geometry, masks, clock
         self.decoder = Decoder(geometry, options, masks)
+        self.packs = options.device_searches and not masks.has_flags_besides_rules
         self.filters = Filters.wanted(geometry, options, masks)
         self.backend = choose_backend(options, geometry, masks, cell)
         self.cell = cell
@@ -94,6 +98,7 @@ class Pipeline:
         if options.fromfile_input_file is not None:
             self.solutions = read_solutions(options.fromfile_input_file)
         self.notes: Counter[str] = Counter()
+        self._has_packed = False
         self.integrator = Integrator(geometry, masks, options)
         self.writer = ChunkWriter(geometry, options, max(0.0, options.fix_divergence))
 
@@ -114,6 +119,9 @@ class Pipeline:
     ) -> tuple[Frame, handover.Descriptor | None]:
         """Decode, with the image in the slot *place*, where a device takes it from.
 
+        An image that a device can decode stays compressed; here it is decoded when its pixels are needed,
+        which those of a blank never are.
+
         The message may use the first bytes of the slot, as many as *used* says.
 
         Returns
@@ -127,10 +135,14 @@ class Pipeline:
             If the frame cannot be used.
         """
         with self.clock("decode"):
-            frame = self.decode(message, handover.room_behind(place, used))
-            if frame.image is None or frame.peaks is not None:
+            frame = self.decode(message, handover.room_behind(place, used), self.packs)
+            if (frame.image is None and frame.packed is None) or frame.peaks is not None:
                 return frame, None
-            return handover.laid_down(frame, place, used)
+            laid = handover.laid_down(frame, place, used)
+        if frame.packed is not None and not self._has_packed:
+            self._has_packed = True
+            self.notes[DECODED_THERE] = 1
+        return laid
 
     def complete(self, frame: Frame, message: Message, place: memoryview, found: Found | None = None) -> Done:
         """All steps after decoding, but for those that a device has done already; see `process`.
@@ -145,10 +157,17 @@ class Pipeline:
             For the text of the chunk, which may be written over the message.
         found
             By a device; None if there was none.
+
+        Raises
+        ------
+        Rejected
+            If the frame cannot be used.
         """
+        if found is None:
+            frame = self.with_pixels(frame)
         with self.clock("search and trials"):
             if found is None:
-                (found,) = self.search([widened(frame)])
+                (found,) = self.search([frame])
             elif found.candidates is None:
                 (found,) = self.search([dataclasses.replace(frame, peaks=found.peaks)], found.axes)
         result = self.finish(frame, found)
@@ -161,15 +180,26 @@ class Pipeline:
             n_record = write_records(result, place[n_byte:]) if n_byte else 0
         return Done(result, n_byte, n_record, n_candidate)
 
-    def decode(self, message: Message, room: memoryview | None = None) -> Frame:
+    def decode(self, message: Message, room: memoryview | None = None, packs: bool = False) -> Frame:
         """Bytes to pixels, header values and, if they were sent along, checked peaks.
 
-        *room* is for an image that cannot stay in the message.
+        *room* is for an image that cannot stay in the message; with *packs* it may stay compressed.
         """
-        frame = self.decoder.decode(message, room)
+        frame = self.decoder.decode(message, room, packs)
         if frame.peaks is not None and self.options.revalidate:
             return peak_lists.validated(widened(frame), self.geometry, self.options, self.masks, self.filters)
         return frame
+
+    def with_pixels(self, frame: Frame) -> Frame:
+        """The frame with pixels as the CPU wants them.
+
+        Raises
+        ------
+        Rejected
+            If they are compressed and damaged.
+        """
+        with self.clock("decode"):
+            return widened(with_pixels(frame, self.geometry.slab_shape))
 
     def search(self, frames: Sequence[Frame], axes: NDArray[np.float32] | None = None) -> list[Found]:
         """Peaks and candidate lattices of a batch; *axes* of its only frame may be known from a device."""
@@ -191,8 +221,9 @@ class Pipeline:
             else:
                 candidates = found.candidates or ()
                 crystals = self.acceptance.crystals(frame, found.peaks, candidates)
+        frame = self.with_pixels(frame) if crystals else frame
         with self.clock("integrate"):
-            crystals = self.integrator.measure(widened(frame), crystals) if crystals else ()
+            crystals = self.integrator.measure(frame, crystals) if crystals else ()
         inv_d = peak_lists.one_over_d(found.peaks, frame)
         return Result(
             frame=frame,

@@ -17,8 +17,7 @@ import zmq
 
 from gpuidx.errors import GpuidxError
 from gpuidx.flow.stop import Stop
-from gpuidx.sources import LiveSource
-from gpuidx.sources.contract import FRAME, LATE_ANSWERS
+from gpuidx.sources.contract import FRAME, LATE_ANSWERS, LiveSource
 from gpuidx.sources.parts import role_of
 
 log = logging.getLogger(__name__)

@@ -27,14 +27,14 @@ from gpuidx.flow.stop import Stop, interruptible
 from gpuidx.geometry import Geometry, read_geometry
 from gpuidx.harvest import write_harvest
 from gpuidx.intake import Intake
-from gpuidx.options import PARTS_VARIABLE, Options, with_rank, with_token
+from gpuidx.options import PARTS_VARIABLE, Options, with_rank
 from gpuidx.proposal import CellSearch
 from gpuidx.record import Answered, Record
 from gpuidx.route import Route
 from gpuidx.selection import decide
-from gpuidx.sources import open_source
 from gpuidx.sources.asapo.hits import COUNTERS, SentHits
-from gpuidx.sources.contract import LATE_ANSWERS, Lender, Source
+from gpuidx.sources.contract import LATE_ANSWERS, Source
+from gpuidx.sources.opening import open_source
 from gpuidx.start import (
     COMPILING,
     PREPARING,
@@ -67,18 +67,23 @@ LATE_WORD = 10.0
 def run(options: Options, argv: Sequence[str]) -> int:
     """Do a whole run; gives the exit code.
 
+    Parameters
+    ----------
+    options
+        With the token, if one is needed (`gpuidx.options.with_token`).
+    argv
+        The command line, for the head of the stream.
+
     Raises
     ------
     GpuidxError
         With what ended the run; its `exit_code` is that of the program.
     """
-    options = with_rank(with_token(options))
+    options = with_rank(options)
     source = open_source(options)
     geometry = read_geometry(options.geometry)
     cell = read_cell(options.pdb) if options.pdb else None
     check_inputs(options, geometry, cell)
-    if isinstance(source, Lender):
-        source.check()
     choice = decide(options)
     check_cpus(options, len(devices_for(options, choice)))
     announce(options, geometry, cell, choice)

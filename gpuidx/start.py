@@ -20,6 +20,7 @@ from gpuidx.options import PEAKS_SENT, Options, notices
 from gpuidx.selection import Choice
 from gpuidx.sources.asapo.hits import check_library, source_of_hits
 from gpuidx.sources.listing import check_list
+from gpuidx.sources.receivers import slots_of_receivers
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +59,21 @@ def slot_count(options: Options, n_device: int, size: int) -> int:
     """Number of slots of *size* bytes, unless the user says.
 
     Some for each worker; with devices also as many as these may have, as far as half of the memory goes.
+
+    Raises
+    ------
+    OptionError
+        If there are fewer than receivers need.
     """
+    receiving = slots_of_receivers(options)
     if options.slots:
+        if receiving > options.slots - frame_slots(options):
+            raise OptionError(
+                f"--slots is {options.slots}; with --zmq-receivers={options.zmq_receivers} it must be at "
+                f"least {receiving + options.jobs}"
+            )
         return options.slots
-    least = 4 + 4 * options.jobs
+    least = 4 + 4 * options.jobs + receiving
     wanted = least + n_device * most_frames(options)
     room = memory_available()
     return wanted if room is None else max(least, min(wanted, int(SHARE_FOR_DEVICES * room) // size))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reads from the stand-in ASAP::O server with the real client library while things go wrong; prints a table.
 
-deliver: every message once, in one run and in three, in another group, after a reset; faults: each fault;
-random: many of them; kill: kill -9 and --resume; cpu: what reading costs; disk: full, read-only and stalled.
+start: what cannot go well is said at once; deliver: every message once, in one run and in three, in another
+group, after a reset; faults: each fault; random: many of them; kill: kill -9 and --resume; cpu: what reading
+costs; disk: full, read-only and stalled.
 """
 
 import argparse
@@ -11,16 +12,17 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from asapo_check import cpu, delivery, disk, faults, kills
+from asapo_check import cpu, delivery, disk, faults, kills, start
 
 Check = Callable[[Path, argparse.Namespace], bool]
 CHECKS: dict[str, Check] = {
+    "start": lambda folder, _: start.check(folder / "start"),
     "deliver": lambda folder, asked: delivery.check(folder, asked.messages),
     "faults": lambda folder, _: faults.each_fault(folder),
     "random": lambda folder, asked: faults.many(folder, asked.seed, asked.runs),
     "kill": lambda folder, asked: kills.check(folder / "kill", asked.kills, asked.seed),
     "cpu": lambda folder, asked: cpu.check(folder / "cpu", asked.messages),
-    "disk": lambda folder, _: disk.check(folder),
+    "disk": lambda folder, _: disk.check(folder / "disk"),
 }
 
 

@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 from live import PATIENCE, SIZE, Server, beamtime, finish, launch, wait_for_word
+from simulation.asapo.client import need_library
 
 from gpuidx import cli
 from gpuidx.arguments import parse
 from gpuidx.options import OWN, Options, notices
+from gpuidx.simulation.asapo.server import StandIn
 from gpuidx.simulation.detector import default_geometry
 
 REQUEST = "--zmq-input=tcp://127.0.0.1:5002 --zmq-request=next -o output.stream -g Eiger.geom"
+ASAPO = (
+    "--asapo-endpoint=my-endpoint.facility.de:8400 --asapo-token=abc --asapo-beamtime=mybeamtime1234 "
+    "--asapo-source=eiger --asapo-group=online --asapo-stream=run1 -g a.geom -o a.stream"
+)
 
 LINES = {
     "online, REQ": REQUEST,
@@ -41,9 +47,7 @@ LINES = {
     "--pinkIndexer-angle-resolution=2 --pinkIndexer-refinement-type=1 --pinkIndexer-tolerance=0.060000 "
     "--pinkIndexer-reflection-radius=0.003000 --pinkIndexer-max-refinement-disbalance=0.400000 "
     "--integration rings-cen --int-radius=4.0,5.0,7.0 --fix-divergence=0.000000 --no-refls-in-stream",
-    "online, ASAP::O": "--asapo-endpoint=my-endpoint.facility.de:8400 --asapo-token=abc "
-    "--asapo-beamtime=mybeamtime1234 --asapo-source=eiger --asapo-group=online --asapo-stream=run1 "
-    "-g a.geom -o a.stream",
+    "online, ASAP::O": ASAPO,
     "electrons, once more": "-g sample.geom -i input-files.lst -o output.stream --indexing=file "
     "--fromfile-input-file=sample.sol --no-refine --no-check-peaks --no-retry --int-radius=10,12,14",
     "graphical interface, Millepede": "-i files.lst -g expt.geom -o crystfel.stream --mille "
@@ -79,3 +83,18 @@ def test_a_command_line_for_live_data_runs_unchanged_until_it_is_stopped(tmp_pat
     assert done.code == 0, done.log
     assert len(done.chunks) == done.count("received") == 6
     assert all(chunk.hit for chunk in done.chunks)  # --min-peaks is 0
+
+
+def test_a_command_line_for_asapo_runs_unchanged_until_the_stream_is_finished(tmp_path: Path) -> None:
+    need_library()
+    (tmp_path / "a.geom").write_text(default_geometry(SIZE))
+    messages = beamtime(4).messages
+    with StandIn(token="abc", beamtime="mybeamtime1234", source="eiger") as server:
+        for message in messages:
+            server.put("run1", message)
+        server.finish("run1")
+        words = shlex.split(ASAPO.replace("my-endpoint.facility.de:8400", server.endpoint))
+        done = finish(launch(tmp_path, words), tmp_path, "a.stream")
+    assert done.code == 0, done.log
+    assert sorted(chunk.serial or 0 for chunk in done.chunks) == [1, 2, 3, 4]
+    assert done.count("received") == 4

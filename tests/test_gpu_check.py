@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 from emulator import need, program
 
-from gpuidx.backends.cuda.traffic import CARDS, Work, bounds, search_traffic, total, transfer
+from gpuidx.backends.cuda.traffic import (
+    CARDS,
+    Work,
+    bounds,
+    decoding_traffic,
+    packed_transfer,
+    search_traffic,
+    total,
+    transfer,
+)
 from gpuidx.model import Found, PeakList
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -260,3 +269,10 @@ def test_the_documentation_has_the_computed_tables(parts):
     assert shown == computed.tables(), (
         "PYTHONPATH=.:scripts python -m gpu_check.computed prints what it should be"
     )
+
+
+def test_compressed_frames_need_less_of_the_bus_and_little_memory():
+    work = Work.square(2048, 2, 32)
+    decoding, up = decoding_traffic(work, 7.0), packed_transfer(work, 7.0)
+    assert up == pytest.approx(transfer(work)[0] / 7.0, rel=0.01)
+    assert decoding.moved / 32 == pytest.approx(work.frame_bytes * 8 / 7)

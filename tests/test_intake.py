@@ -10,7 +10,7 @@ from gpuidx.flow.accounts import BLANK, DROPPED, DUPLICATE, REJECTED
 from gpuidx.flow.slots import Slots
 from gpuidx.intake import Intake
 from gpuidx.record import Answered, Record
-from gpuidx.sources.contract import END, FRAME, START, Lender, Taken
+from gpuidx.sources.contract import END, FRAME, START, Keeper, Taken
 from gpuidx.tasks import ONLY, Messages
 
 SIZE = 4096
@@ -213,7 +213,7 @@ def test_no_more_frames_are_begun_than_the_limit_says(drive, count, limit):
     assert d.slots.n_free == d.slots.count
 
 
-class Lending(Lender):
+class Lending(Keeper):
     """Fills slots with messages, of which some frames may be done already."""
 
     def __init__(self, messages, earlier=()):

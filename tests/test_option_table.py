@@ -107,7 +107,7 @@ def test_what_is_known_is_of_indexamajig_or_said_to_be_gpuidx_own() -> None:
 @pytest.mark.parametrize(
     ("word", "field", "value"),
     [
-        ("--zmq-r=x", "zmq_request", "x"),  # gpuidx has --zmq-requests
+        ("--zmq-r=x", "zmq_request", "x"),  # gpuidx has --zmq-requests and --zmq-receivers
         ("--zmq-s=x", "zmq_subscribe", ("x",)),  # and --zmq-server-key
         ("--min-g=3", "min_squared_gradient", 3),
         ("--copy-h=a", "copy_header", ("a",)),  # two spellings of the same

@@ -178,6 +178,19 @@ def test_negative_number_is_a_value() -> None:
         ("-g a -o a -p a -i list --peaks=peakfinder8 --zmq-requests=1001", "at most 1000"),
         ("-g a -o a -p a -i list --peaks=peakfinder8 --no-image-data", "--peaks=peakfinder8 needs images"),
         (
+            "-g a -o a --zmq-input=tcp://h:1 --peaks=peakfinder8 --zmq-subscribe= --zmq-receivers=1",
+            "to every subscriber",
+        ),
+        (
+            "-g a -o a --zmq-input=tcp://h:1 --zmq-pull --zmq-receivers=2 --data-format=dectris-v2",
+            "give 1",
+        ),
+        (
+            "-g a -o a --zmq-input=tcp://h:1 --peaks=peakfinder8 --zmq-pull --zmq-receivers=2 --zmq-bind",
+            "give 1",
+        ),
+        ("-g a -o a -p a -i list --peaks=peakfinder8 --zmq-receivers=2", "needs --zmq-request or --zmq-pull"),
+        (
             "-g a -o a -p a --zmq-input=tcp://h:1 --zmq-request=n --peaks=msgpack --no-image-data",
             "give --no-revalidate",
         ),

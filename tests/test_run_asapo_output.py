@@ -63,4 +63,4 @@ def test_hits_are_sent_on_as_they_came_until_the_service_fails_which_costs_the_s
         assert 2 <= n_left <= 2 + 4  # the answers to the last ones, one a thread, may be lost
     assert done.log.count("hits are not all sent on to ASAP::O") == 1
     assert "producer_api" not in done.out + done.log
-    assert TOKEN not in done.out + done.log
+    assert TOKEN not in done.out + done.log + (tmp_path / "test.stream").read_text()

@@ -4,12 +4,19 @@
 The way through the processes alone is tested in test_run_device.py, the kernels in backends/test_cuda_*.py.
 """
 
+import io
 from pathlib import Path
 
 import emulator
+import h5py
 import pytest
 from emulator.program import environment
-from live import PEAKS, Done, Server, beamtime, finish, numbers, same_content, start, write_inputs
+from live import PEAKS, SIZE, Done, Server, beamtime, finish, numbers, same_content, start, write_inputs
+from simulation.asapo.client import need_library
+
+from gpuidx.simulation.asapo.server import StandIn
+from gpuidx.simulation.detector import default_geometry
+from gpuidx.simulation.encode_hdf5 import encode
 
 emulator.need("g++", "cupy")
 
@@ -20,19 +27,23 @@ LATER = 123
 first batch, and some of the second."""
 
 
-def through(folder: Path, *words: str, n_frame: int = N_FRAME, **device) -> Done:
+def through(
+    folder: Path, *words: str, n_frame: int = N_FRAME, messages=None, geometry: str | None = None, **device
+) -> Done:
     """A whole run over the first frames of `beamtime`; *device* are settings of the pretended device."""
     folder.mkdir()
-    write_inputs(folder)
+    write_inputs(folder, geometry)
     log = folder / "device.log"
-    with Server("rep", beamtime().messages[:n_frame]) as server:
+    with Server("rep", messages or beamtime().messages[:n_frame]) as server:
         process = start(
             folder, *server.request, *PEAKS, f"--max-frames={n_frame}", "--copy-header=truth_id", *words,
             environment=environment(log=log, **device) if device else {},
         )  # fmt: skip
         done = finish(process, folder)
     assert done.code == 0, done.log
-    assert numbers(done.chunks) == list(range(n_frame))
+    lost = done.count("rejected")
+    assert lost or numbers(done.chunks) == list(range(n_frame))
+    assert len(done.chunks) == n_frame - lost
     assert done.count("received") == n_frame
     messages = log.read_text().splitlines() if log.exists() else []
     assert all(line.endswith(("device lost", "kernel never ends")) for line in messages)
@@ -106,3 +117,59 @@ def test_two_devices_share_the_frames(tmp_path: Path, of_cpu: Done) -> None:
     )  # fmt: skip
     assert "device 1" in done.log
     same_content(done.chunks, of_cpu.chunks)
+
+
+DATA = "/entry/data/data"
+SPOILED = 4
+
+
+def compressed_messages() -> tuple[list[bytes], str]:
+    """The same frames as HDF5 with bitshuffle-LZ4, one with a damaged block; and the geometry for them."""
+    frames = beamtime().frames[:N_FRAME]
+    text = default_geometry(SIZE).replace("data = detector_data", f"data = {DATA}")
+    for name in ("beam_energy", "detector_distance"):
+        text = text.replace(f"= {name} ", f"= {frames[0].headers[name]!r} ")
+    messages = [
+        encode(frame.image, {"truth_id": number}, data=DATA, compression="bslz4")
+        for number, frame in enumerate(frames)
+    ]
+    with h5py.File(io.BytesIO(messages[SPOILED])) as file:
+        chunk = file[DATA].id.get_chunk_info(0)
+    damaged = bytearray(messages[SPOILED])
+    begin = chunk.byte_offset + 16  # of the first block, behind the head and its length
+    damaged[begin : begin + 40] = b"\xff" * 40
+    messages[SPOILED] = bytes(damaged)
+    return messages, text
+
+
+def test_compressed_frames_are_decoded_on_the_device_and_give_the_stream_of_the_cpu(tmp_path: Path) -> None:
+    messages, geometry = compressed_messages()
+    given = {"messages": messages, "geometry": geometry}
+    ours = through(tmp_path / "cuda", "--backend=cuda", "--gpu-batch=4", "-j2", order="lazy", **given)
+    assert "bitshuffle-LZ4 of whole frames, which the device decodes" in ours.log
+    theirs = through(tmp_path / "cpu", "--backend=cpu", **given)
+    for done in (ours, theirs):
+        assert done.count("rejected") == 1
+        assert "rejected: damaged image" in done.log
+    assert "1  frames done on the CPU" in ours.log
+    same_content(ours.chunks, theirs.chunks)
+
+
+def test_frames_of_asapo_go_through_a_device_and_are_acknowledged(tmp_path: Path, of_cpu: Done) -> None:
+    need_library()
+    n_frame = 4
+    write_inputs(tmp_path)
+    with StandIn(streams={"run1": beamtime().messages[:n_frame]}) as server:
+        server.finish("run1")
+        process = start(
+            tmp_path, f"--asapo-endpoint={server.endpoint}", f"--asapo-token={server.token}",
+            f"--asapo-beamtime={server.beamtime}", f"--asapo-source={server.source}", "--asapo-group=g1",
+            "--asapo-stream=run1", "--asapo-acks", *PEAKS, "--copy-header=truth_id", "--backend=cuda",
+            "--gpu-batch=4", environment=environment(order="lazy"),
+        )  # fmt: skip
+        done = finish(process, tmp_path)
+        assert done.code == 0, done.log
+        assert server.group("run1", "g1").acknowledged == set(range(1, n_frame + 1))
+    assert "backend: cuda (device 0: Pretended device" in done.log
+    assert "done on the CPU" not in done.log
+    same_content(done.chunks, [c for c in of_cpu.chunks if int(c.headers["truth_id"]) < n_frame])

@@ -74,3 +74,11 @@ def test_pinned_processes_need_a_cpu_each(cpus, jobs, n_device, text, monkeypatc
         return
     with pytest.raises(OptionError, match=text):
         start.check_cpus(options(jobs=jobs, cpu_pin=True), n_device)
+
+
+def test_each_receiver_has_slots_of_its_own(memory):
+    given = {"jobs": 3, "zmq_requests": 5, "zmq_receivers": 2}
+    assert start.slot_count(options(**given), 0, 1) == 16 + 2 * 3  # one for each request
+    assert start.slot_count(options(**given, slots=10), 0, 1) == 10
+    with pytest.raises(OptionError, match="it must be at least 9"):
+        start.slot_count(options(**given, slots=8), 0, 1)

@@ -147,3 +147,10 @@ weakest tenth of those before."""
 
 SHIFT_SIGMA = 1.5
 """Expected error of the beam centre, px."""
+
+PACKED_BLOCK = 8192
+"""Bytes that a block of compressed pixels makes at most if a device decodes it, in its fast memory: what
+bitshuffle takes by itself."""
+
+PACKED_PIXEL = 1
+"""Bytes a pixel that compressed pixels have at most if a device decodes them; it keeps so much room."""

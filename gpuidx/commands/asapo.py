@@ -9,10 +9,9 @@ from typing import Any
 
 from gpuidx.arguments import option, parse
 from gpuidx.errors import GpuidxError, OptionError
-from gpuidx.options.token import Secret, read_token
 from gpuidx.options.values import ASAPO
-from gpuidx.sources.asapo import Where
-from gpuidx.sources.asapo.place import NO_SUCCESSOR
+from gpuidx.secret import Secret, read_token
+from gpuidx.sources.asapo.place import NO_SUCCESSOR, Where
 from gpuidx.sources.asapo.questions import RESET, STATUS, STREAMS, ask
 
 DESCRIPTION = """WHAT is streams: which there are; status: how far a group is in each stream, or in one; or

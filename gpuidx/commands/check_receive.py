@@ -14,10 +14,11 @@ from gpuidx.flow.forkserver import start_forkserver, stop_forkserver
 from gpuidx.flow.slots import Slots
 from gpuidx.model import Message
 from gpuidx.options import Options
-from gpuidx.sources import open_source, streams_of
-from gpuidx.sources.contract import END, START, Lender, Taken
+from gpuidx.sources.asapo.questions import check_service
+from gpuidx.sources.contract import END, START, Keeper, Taken
 from gpuidx.sources.knock import knock
 from gpuidx.sources.links import Link
+from gpuidx.sources.opening import open_source, streams_of
 from gpuidx.sources.wiring import read_wiring
 from gpuidx.tasks import offsets, parts_in
 
@@ -59,7 +60,7 @@ def described(options: Options) -> Arrival:
 def _gentle(options: Options) -> Options:
     """The options with which nobody else loses a frame, as far as the source allows that."""
     if options.asapo_endpoint is None:
-        return replace(options, zmq_requests=1)  # an answer more than needed is lost
+        return replace(options, zmq_requests=1, zmq_receivers=0)  # an answer more than needed is lost
     group = f"{options.asapo_group}-check-{uuid.uuid4().hex[:8]}"
     return replace(options, asapo_group=group, asapo_acks=False, asapo_readers=1)
 
@@ -91,8 +92,8 @@ class Receiver:
 
     def __enter__(self) -> "Receiver":
         self._begun = time.monotonic()
-        if isinstance(self._source, Lender):
-            self._source.check()
+        if isinstance(self._source, Keeper):
+            check_service(self.options)
             start_forkserver([])
             self._slots = Slots(LENT, self._size)
             self._source.attach(self._slots, self._size)
@@ -119,12 +120,12 @@ class Receiver:
 
     def _next(self) -> Message | None:
         """The frame that comes in a turn, if there is one."""
-        if isinstance(self._source, Lender):
+        if isinstance(self._source, Keeper):
             return self._lent(self._source)
         taken, place = self._turn()
         return None if taken is None else self._message(taken, place)
 
-    def _lent(self, source: Lender) -> Message | None:
+    def _lent(self, source: Keeper) -> Message | None:
         """The same where the source fills slots; the message is copied, for the slot is used again."""
         assert self._slots is not None
         while source.n_wanted() > 0 and (slot := self._slots.take()) is not None:

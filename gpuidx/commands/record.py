@@ -17,8 +17,8 @@ from gpuidx.options import LinkOptions, check_least, check_links
 from gpuidx.reception import Limits, Reception
 from gpuidx.recording.file import header
 from gpuidx.recording.writer import Writer
-from gpuidx.sources import LiveSource, open_links
-from gpuidx.sources.contract import END, FRAME, START
+from gpuidx.sources.contract import END, FRAME, START, LiveSource
+from gpuidx.sources.receivers import open_links
 
 log = logging.getLogger(__name__)
 

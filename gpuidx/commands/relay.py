@@ -13,8 +13,8 @@ from gpuidx.options import LinkOptions, check_least, check_links
 from gpuidx.reception import Limits, Reception
 from gpuidx.relaying import Relay
 from gpuidx.serving import SERVING, ServeSettings
-from gpuidx.sources import open_links
 from gpuidx.sources.contract import END, FRAME, START
+from gpuidx.sources.receivers import open_links
 
 log = logging.getLogger(__name__)
 

@@ -102,6 +102,10 @@ class Port:
             self._is_ready = True
             self._send((READY, self._preload_notes))
 
+    def fileno(self) -> int:
+        """What to wait for, beside other things, before `poll` is called without waiting."""
+        return self._channel.fileno()
+
     def tasks(self) -> Iterator[tuple[Any, ...]]:
         """Give one task after the other, as main gave them (lists have become tuples), until main ends.
 

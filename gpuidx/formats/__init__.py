@@ -153,7 +153,7 @@ class Decoder:
             self.notes[f"{RECOGNISED}{FORMATS[name].text} (--data-format={name})"] = 1
         return name
 
-    def decode(self, message: Message, room: memoryview | None = None) -> Frame:
+    def decode(self, message: Message, room: memoryview | None = None, packs: bool = False) -> Frame:
         """The frame of a message, or of a file if the message has no data.
 
         Parameters
@@ -163,6 +163,8 @@ class Decoder:
         room
             Where the image shall lie for a device, if it fits, unless it can stay in the message; single
             bytes stay what they are then (see `gpuidx.formats.frame.widened`).
+        packs
+            Leave the image compressed where a device can decode it: `Frame.packed`.
 
         Raises
         ------
@@ -170,7 +172,7 @@ class Decoder:
             If the frame cannot be used; says the key, what was found and what is expected.
         """
         buffers = self._setting.buffers
-        buffers.room = room
+        buffers.room, buffers.packs = room, packs
         buffers.types = PIXEL_TYPES if room is None else (*PIXEL_TYPES, *BYTE_TYPES)
         if not message.data and not message.parts:
             return self._decode_file(message)

@@ -10,7 +10,7 @@ from dectris.compression import decompress
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.chunks import LZ4_RATIO, MOST_BYTES, unpack
+from gpuidx.formats.chunks import LZ4_RATIO, MOST_BYTES, Chunk, checked, decompressed, unpack
 
 BARE_LZ4 = "bare lz4"
 """One LZ4 block with no size in front, besides `gpuidx.formats.chunks.COMPRESSIONS`."""
@@ -19,7 +19,15 @@ BARE_LZ4 = "bare lz4"
 def unpacked(
     data: memoryview, compression: str, element: int, dtype: np.dtype[Any], shape: tuple[int, ...]
 ) -> NDArray[Any]:
-    """An array of pixels.
+    """An array of pixels; parameters and errors as `found`."""
+    array = found(data, compression, element, dtype, shape)
+    return decompressed(array) if isinstance(array, Chunk) else array
+
+
+def found(
+    data: memoryview, compression: str, element: int, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> NDArray[Any] | Chunk:
+    """An array of pixels, as a checked chunk if it is stored like one.
 
     Parameters
     ----------
@@ -40,7 +48,7 @@ def unpacked(
     if compression == BARE_LZ4:
         return _bare_lz4(data, dtype, shape)
     if compression in ("none", "lz4") or element == dtype.itemsize:
-        return unpack(data, compression, dtype, shape)
+        return checked(data, compression, dtype, shape)
     size = math.prod(shape) * dtype.itemsize
     whole, rest = divmod(size, element)
     if rest:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
 from gpuidx.formats import cbor
-from gpuidx.formats.blobs import unpacked
+from gpuidx.formats.blobs import found
+from gpuidx.formats.chunks import Chunk, decompressed
 from gpuidx.formats.frame import DTYPE_OF
 
 ROW_MAJOR = 40
@@ -47,6 +48,10 @@ class Array:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
 
+    def stored(self) -> NDArray[Any] | Chunk:
+        """The same, as a checked chunk if it is stored like one; errors as `pixels`."""
+        return found(self.data, self.compression, self.element, self.dtype, self.shape)
+
     def pixels(self) -> NDArray[Any]:
         """The array, decompressed, or as it lies in the message.
 
@@ -55,7 +60,8 @@ class Array:
         Rejected
             If it is damaged.
         """
-        return unpacked(self.data, self.compression, self.element, self.dtype, self.shape)
+        array = self.stored()
+        return decompressed(array) if isinstance(array, Chunk) else array
 
 
 def array_of(item: memoryview, name: str) -> Array:

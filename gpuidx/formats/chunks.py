@@ -30,6 +30,9 @@ LZ4_RATIO = 255
 """LZ4 makes no more bytes of one."""
 
 _HEAD = struct.Struct(">QI")
+HEAD_BYTES = _HEAD.size
+"""Of bslz4, bszstd and lz4, in front of the blocks: bytes of the array, bytes of a block."""
+
 _LENGTH = struct.Struct(">I")
 _REASON = "damaged image"
 

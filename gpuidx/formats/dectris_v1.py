@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.blobs import BARE_LZ4, unpacked
+from gpuidx.formats.blobs import BARE_LZ4, found, unpacked
 from gpuidx.formats.frame import DTYPE_OF
 from gpuidx.formats.named_values import header_value
 from gpuidx.formats.no_data import NoData, unused_value
@@ -74,14 +74,14 @@ class DectrisV1Decoder:
         start = self._starts.of(message, _series(image))
         maps = (image, about, times, *_appendix(parts[4:5]), *start.values)
         layout = _layout(about, "part 2")
+        unused = unused_value(layout.dtype)
         return self._frames.frame(
             message,
             lambda name: header_value(maps, name),
-            lambda: unpacked(parts[2], *layout, self._frames.checked(_shape(about, "part 2"))),
-            lambda image: self._no_data.taken_out(
-                image, unused_value(layout.dtype), start.masked, start.greatest
-            ),
+            lambda: found(parts[2], *layout, self._frames.checked(_shape(about, "part 2"))),
+            lambda image: self._no_data.taken_out(image, unused, start.masked, start.greatest),
             source_id_of(image.get("series"), image.get("frame")),
+            self._no_data.is_known(unused, start.masked, start.greatest),
         )
 
     def _read_start(self, parts: Sequence[memoryview]) -> Start:

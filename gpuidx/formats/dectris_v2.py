@@ -20,11 +20,12 @@ from gpuidx.formats.cbor_arrays import Array, array_of
 from gpuidx.formats.frame import slab
 from gpuidx.formats.named_values import header_value
 from gpuidx.formats.no_data import NoData, unused_value
+from gpuidx.formats.packed import left_packed
 from gpuidx.formats.planes import plane, plane_shape
 from gpuidx.formats.setting import Setting
 from gpuidx.formats.starts import Start, Starts, masked_pixels, saturation
 from gpuidx.geometry import DataArray
-from gpuidx.model import Frame, Message, PeakList, source_id_of
+from gpuidx.model import Frame, Message, Packed, PeakList, source_id_of
 from gpuidx.options import PEAKS_SENT
 
 _TYPE = re.compile(rb"dtype[\x60-\x77](start|image|end)")
@@ -65,12 +66,14 @@ class DectrisV2Decoder:
         start = self._starts.of(message, series)
         maps = (fields, *start.values)
         values = self.headers.read(lambda name: header_value(maps, name))
+        image = self._image(fields, start) if self.with_image else None
         return Frame(
             serial=message.serial,
             filename=message.filename,
             event=message.event,
             stream=message.stream,
-            image=self._image(fields, start) if self.with_image else None,
+            image=None if isinstance(image, Packed) else image,
+            packed=image if isinstance(image, Packed) else None,
             wavelength=values.wavelength,
             photon_energy=values.photon_energy,
             detector=values.detector,
@@ -82,13 +85,20 @@ class DectrisV2Decoder:
     def _peaks(self, fields: Entries) -> PeakList:
         raise Rejected("no peak list", "this format has none; give --peaks=peakfinder8")
 
-    def _image(self, fields: Entries, start: Start) -> NDArray[Any]:
+    def _image(self, fields: Entries, start: Start) -> NDArray[Any] | Packed:
+        """The slab; a channel that is all of it is left to a device where that is possible."""
         channels = Entries(fields.get_item("data"), "'data'", self.notes)
         found: dict[str, NDArray[Any]] = {}
         chosen = [(place, self._channel(place, channels, start.values)) for place in self.geometry.arrays]
         for place, channel in chosen:
             array = array_of(channels.items_of[channel], f"data/{shown(channel)}")
             plane_shape(array.shape, place, f"channel '{shown(channel)}'")
+            if self.buffers.packs and len(chosen) == 1:
+                unused = unused_value(array.dtype) if start.unused is None else start.unused
+                is_known = self._no_data.is_known(unused, start.masked, start.greatest)
+                packed = left_packed(array.stored(), self.geometry.arrays, self.geometry.slab_shape)
+                if is_known and packed is not None:
+                    return packed
             if channel not in found:
                 found[channel] = array.pixels()
         arrays = [(place, plane(found[name], place, f"channel '{shown(name)}'")) for place, name in chosen]

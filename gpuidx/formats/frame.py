@@ -50,11 +50,14 @@ class Buffers:
         Memory that the next slab shall lie in if it fits, aligned as it is; used once.
     types
         dtypes that a slab may have; all else is converted.
+    packs
+        Whether pixels may be left compressed where a device can decode them, see `gpuidx.formats.packed`.
     """
 
     def __init__(self, arrays: Sequence[DataArray] = ()) -> None:
         self.room: memoryview | None = None
         self.types: tuple[str, ...] = PIXEL_TYPES
+        self.packs = False
         self._arrays = tuple(arrays)
         self._kept: dict[tuple[tuple[int, ...], str], list[NDArray[Any]]] = {}
 

@@ -19,9 +19,10 @@ from gpuidx.formats.hdf5_opened import Opened, fill_path, wants
 from gpuidx.formats.hdf5_peaks import METHODS, Hdf5Peaks
 from gpuidx.formats.hdf5_stored import Chosen, Located, Stored
 from gpuidx.formats.lookup import FrameValues, check_value
+from gpuidx.formats.packed import left_packed
 from gpuidx.formats.setting import Setting
 from gpuidx.geometry import DataArray
-from gpuidx.model import Frame, HeaderValue, Message, PeakList
+from gpuidx.model import Frame, HeaderValue, Message, Packed, PeakList
 
 LONGEST_VALUE = 1 << 16
 """Bytes of one header value."""
@@ -107,7 +108,10 @@ class FrameReader:
             If its pixels are damaged.
         """
         values, image = found.values, found.pixels
-        if isinstance(image, list):
+        packed = self._left_packed(found)
+        if packed is not None:
+            image = None
+        elif isinstance(image, list):
             arrays = [(array, self.stored.array(located)) for array, located in image]
             image = slab(arrays, self.geometry.slab_shape, self.buffers)
         if image is not None:
@@ -121,6 +125,7 @@ class FrameReader:
             event=message.event,
             stream=message.stream,
             image=image,
+            packed=packed,
             wavelength=values.wavelength,
             photon_energy=values.photon_energy,
             detector=values.detector,
@@ -128,6 +133,15 @@ class FrameReader:
             peaks=found.peaks,
             saturation=found.saturation,
         )
+
+    def _left_packed(self, found: Found) -> Packed | None:
+        """The pixels as they are stored, if they are a chunk of this frame alone that a device can decode."""
+        if not self.buffers.packs or not isinstance(found.pixels, list) or found.masked is not None:
+            return None
+        sources = [located.source for _, located in found.pixels if located.key is None]
+        if len(sources) != 1:
+            return None
+        return left_packed(sources[0], self.geometry.arrays, self.geometry.slab_shape)
 
     def _value(self, opened: Opened, name: str) -> HeaderValue:
         """A header value: the only one there, or that of the frame."""

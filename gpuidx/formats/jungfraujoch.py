@@ -23,7 +23,7 @@ from gpuidx.formats.frame import DTYPE_OF, slab
 from gpuidx.formats.peaks import MOST_PEAKS, PeakReader
 from gpuidx.formats.planes import plane, shape_of
 from gpuidx.formats.starts import Start
-from gpuidx.model import PeakList
+from gpuidx.model import Packed, PeakList
 
 SPOTS = "spots"
 """Key of the spots, unless ``peak_list`` of the geometry gives another."""
@@ -47,7 +47,7 @@ def begins(parts: Sequence[memoryview]) -> bool:
 class JungfraujochDecoder(DectrisV2Decoder):
     """Decodes the messages of one run, of both kinds; those of DECTRIS detectors too."""
 
-    def _image(self, fields: Entries, start: Start) -> NDArray[Any]:
+    def _image(self, fields: Entries, start: Start) -> NDArray[Any] | Packed:
         data = cbor.binary(fields.get_item("data"))
         if data is None:
             return super()._image(fields, start)

@@ -12,12 +12,10 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from numpy.typing import NDArray
-
 from gpuidx.errors import Rejected
 from gpuidx.formats import cbor
 from gpuidx.formats.cbor import Entries
-from gpuidx.formats.chunks import LZ4_RATIO, MOST_BYTES, unpack
+from gpuidx.formats.chunks import LZ4_RATIO, MOST_BYTES, Chunk, checked
 from gpuidx.formats.dectris_v1 import TYPES
 from gpuidx.formats.frame import DTYPE_OF
 from gpuidx.formats.named_values import header_value
@@ -76,7 +74,7 @@ class LclstreamerDecoder:
             source_id=source_id_of(fields.get("run"), fields.get("message_id")),
         )
 
-    def _image(self, fields: Entries, start: Start) -> NDArray[Any]:
+    def _image(self, fields: Entries, start: Start) -> Chunk:
         data = cbor.binary(fields.get_item("compressed_data"))
         name = fields.get("dtype")
         if data is None:
@@ -94,7 +92,7 @@ class LclstreamerDecoder:
         if size > min(MOST_BYTES, LZ4_RATIO * (len(data) + 1)):
             raise Rejected("damaged image", f"{len(data)} bytes cannot make {shape} pixels of type {name}")
         framed = b"".join((struct.pack(">QI", size, BLOCK * dtype.itemsize), data))
-        return unpack(memoryview(framed), "bslz4", dtype, shape)
+        return checked(memoryview(framed), "bslz4", dtype, shape)
 
     def _read_start(self, parts: Sequence[memoryview]) -> Start:
         if bytes(parts[-1][:1]) != CONTROL:

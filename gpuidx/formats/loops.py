@@ -57,6 +57,27 @@ def end_of_blocks(data: NDArray[np.uint8], offset: int, count: int, least: int) 
 
 
 @jit
+def starts_of_blocks(data: NDArray[np.uint8], offset: int, starts: NDArray[np.int32]) -> None:
+    """Write where blocks stand that were gone over by `end_of_blocks`.
+
+    Parameters
+    ----------
+    data : (n,)
+    offset
+        Where the length of the first one stands.
+    starts : (block + 1,)
+        Filled with where each one's length stands, and where the last one ends.
+    """
+    for i_block in range(len(starts)):
+        starts[i_block] = offset
+        if offset + LENGTH_BYTES <= len(data):
+            length = 0
+            for i in range(LENGTH_BYTES):
+                length = length << 8 | int(data[offset + i])
+            offset += LENGTH_BYTES + length
+
+
+@jit
 def two_bytes(data: NDArray[np.uint8], at: int) -> int:
     """A signed little-endian integer."""
     bits = int(data[at]) | int(data[at + 1]) << 8

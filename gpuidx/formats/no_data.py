@@ -58,6 +58,14 @@ class NoData:
     def __init__(self, setting: Setting) -> None:
         self.masks, self.buffers, self.notes = setting.masks, setting.buffers, setting.notes
 
+    def is_known(
+        self, unused: int | None, masked: NDArray[np.bool_] | None = None, greatest: int | None = None
+    ) -> bool:
+        """Whether kernels leave out what `taken_out` would by themselves, so that nobody has to look."""
+        return self.masks is None or (
+            masked is None and _unknown(unused, greatest, self.masks.rules) == (None, None)
+        )
+
     def taken_out(
         self,
         image: NDArray[Any],
@@ -101,12 +109,20 @@ def _marked(
 ) -> NDArray[np.bool_] | None:
     """Pixels whose value says that they are bad, those left out that kernels know; None if there are none."""
     found: NDArray[np.bool_] | None = None
-    if greatest is not None and unused is not None and 0 <= unused - greatest <= 1:
-        greatest = None  # nothing but the unused value is above it
-    if greatest is not None and rules.morethan > greatest:
+    unused, greatest = _unknown(unused, greatest, rules)
+    if greatest is not None:
         found = image > greatest
-    is_above = greatest is not None and unused is not None and unused > greatest
-    if unused is not None and not is_above and not is_flagged(unused, rules):
+    if unused is not None:
         equal = image == unused
         found = equal if found is None else found | equal
     return found if found is not None and found.any() else None
+
+
+def _unknown(unused: int | None, greatest: int | None, rules: ValueRules) -> tuple[int | None, int | None]:
+    """The same two without what kernels know, or what goes without saying."""
+    if greatest is not None and unused is not None and 0 <= unused - greatest <= 1:
+        greatest = None  # nothing but the unused value is above it
+    is_above = greatest is not None and unused is not None and unused > greatest
+    is_seen = unused is None or is_above or is_flagged(unused, rules)
+    is_limited = greatest is None or rules.morethan <= greatest
+    return None if is_seen else unused, None if is_limited else greatest

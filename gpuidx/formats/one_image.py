@@ -7,8 +7,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
+from gpuidx.formats.chunks import Chunk, decompressed
 from gpuidx.formats.frame import slab, without_bad
 from gpuidx.formats.lookup import ReadValue
+from gpuidx.formats.packed import left_packed
 from gpuidx.formats.planes import plane, plane_shape
 from gpuidx.formats.setting import Setting
 from gpuidx.model import Frame, Message
@@ -54,9 +56,10 @@ class OneImage:
         self,
         message: Message,
         value_of: ReadValue,
-        image_of: Callable[[], NDArray[Any]],
+        image_of: Callable[[], NDArray[Any] | Chunk],
         without_bad: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
         source_id: str = "",
+        packs: bool = True,
     ) -> Frame:
         """The frame of a message.
 
@@ -67,11 +70,14 @@ class OneImage:
         value_of
             Gives header values.
         image_of
-            Gives the pixels, called if they are needed, after the header values were found good.
+            Gives the pixels, called if they are needed, after the header values were found good; a chunk
+            may be left as it is.
         without_bad
             Takes bad pixels out of the slab, those of the geometry's flags too; None: only these are known.
         source_id
             Of the frame.
+        packs
+            Whether a chunk may be left to a device, for *without_bad* has nothing to do.
 
         Raises
         ------
@@ -83,12 +89,19 @@ class OneImage:
                 "no peak list", f"this format has none for --peaks={self.missing}; give --peaks=peakfinder8"
             )
         values = self.headers.read(value_of)
+        image = image_of() if self.with_image else None
+        packed = None
+        if self.buffers.packs and packs:
+            packed = left_packed(image, self.geometry.arrays, self.geometry.slab_shape)
+        if isinstance(image, Chunk):
+            image = decompressed(image) if packed is None else None
         return Frame(
             serial=message.serial,
             filename=message.filename,
             event=message.event,
             stream=message.stream,
-            image=self._slab(image_of(), without_bad or self._without_flagged) if self.with_image else None,
+            image=None if image is None else self._slab(image, without_bad or self._without_flagged),
+            packed=packed,
             wavelength=values.wavelength,
             photon_energy=values.photon_energy,
             detector=values.detector,

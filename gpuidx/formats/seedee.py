@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.chunks import unpack
+from gpuidx.formats.chunks import Chunk, checked
 from gpuidx.formats.frame import DTYPE_OF
 from gpuidx.formats.named_values import header_value
 from gpuidx.formats.one_image import OneImage
@@ -74,9 +73,9 @@ class SeedeeDecoder:
         metadata = read_map(message.parts[0], "the metadata")
         form = array_form(seedee_map(metadata))
 
-        def image() -> NDArray[Any]:
+        def image() -> Chunk:
             shape = self._frames.checked(form.shape)
-            return unpack(message.data, form.compression, form.dtype, shape)
+            return checked(message.data, form.compression, form.dtype, shape)
 
         return self._frames.frame(message, lambda name: header_value((metadata,), name), image)
 

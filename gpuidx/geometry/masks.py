@@ -138,6 +138,11 @@ class Masks:
         return bad
 
     @property
+    def has_flags_besides_rules(self) -> bool:
+        """Whether `flagged` has to look at every image."""
+        return bool(self._flags)
+
+    @property
     def has_masks_in_frames(self) -> bool:
         """Whether masks lie in the image files; then `in_frame` tells what they say."""
         return self._read_masks and any(

@@ -18,7 +18,7 @@ from gpuidx.options.peaks import PEAKS_SENT, PeakOptions
 from gpuidx.options.rank import RANK, rank_of
 from gpuidx.options.running import USUAL_BATCH, RunOptions
 from gpuidx.options.source import InputOptions, LinkOptions, SourceOptions
-from gpuidx.options.token import read_token
+from gpuidx.secret import read_token
 
 __all__ = [
     "OPTIONAL_PARTS", "OWN", "PARTS_VARIABLE", "PEAKS_SENT", "USUAL_BATCH", "IndexOptions", "InputOptions",

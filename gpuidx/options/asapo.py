@@ -4,8 +4,8 @@
 from dataclasses import dataclass
 
 from gpuidx.arguments import option
-from gpuidx.options.token import Secret
 from gpuidx.options.values import ASAPO
+from gpuidx.secret import Secret
 
 
 @dataclass(frozen=True, kw_only=True)

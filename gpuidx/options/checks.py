@@ -10,7 +10,7 @@ from gpuidx.options.engines import ENGINES, FILE, is_method
 from gpuidx.options.every import EveryOption, flag
 from gpuidx.options.peaks import PEAKS_SENT
 from gpuidx.options.running import MOST_BATCH
-from gpuidx.options.source import LinkOptions
+from gpuidx.options.source import InputOptions, LinkOptions
 
 
 def check_sources(o: EveryOption) -> None:
@@ -38,7 +38,31 @@ def check_sources(o: EveryOption) -> None:
             "no input; give a list of files with -i, an address with --zmq-input, or --asapo-endpoint"
         )
     check_links(o)
+    _check_receivers(o)
     _check_asapo(o)
+
+
+SERIES_FORMATS = ("dectris-v1", "dectris-v2", "jungfraujoch", "lclstreamer")
+"""Whose frames need the message with which their series began."""
+
+
+def _check_receivers(o: InputOptions) -> None:
+    if not o.zmq_receivers:
+        return
+    given = f"--zmq-receivers={o.zmq_receivers}"
+    if o.zmq_request is None and not o.zmq_pull:
+        raise OptionError(
+            f"{given} needs --zmq-request or --zmq-pull; what is published comes to every subscriber whole"
+        )
+    if o.zmq_receivers == 1:
+        return
+    if o.zmq_bind:
+        raise OptionError(f"{given}: an address can be bound to once; give 1, or no --zmq-bind")
+    if o.data_format in SERIES_FORMATS:
+        raise OptionError(
+            f"{given}: frames of --data-format={o.data_format} need the start of their series, which "
+            "comes to one receiver; give 1"
+        )
 
 
 def _check_asapo(o: EveryOption) -> None:
@@ -87,7 +111,8 @@ _AT_LEAST = {
     "jobs": 1, "min_peaks": 0, "min_pix_count": 0, "max_pix_count": 0, "local_bg_radius": 1, "min_res": 0,
     "max_res": 0, "median_filter": 0, "min_sig": 0, "min_snr_biggest_pix": 0, "min_snr_peak_pix": 0,
     "slots": 0, "slot_size": 0, "task_limit": 0.001, "rank": 0,
-    "status_interval": 0.1, "zmq_requests": 1, "zmq_timeout": 0.001, "no_data_timeout": 0.001,
+    "status_interval": 0.1, "zmq_requests": 1, "zmq_receivers": 0, "zmq_timeout": 0.001,
+    "no_data_timeout": 0.001,
     "max_frames": 1, "serial_start": 0, "wait_for_file": -1, "advise_after": 1, "gpu_batch": 0,
     "gpu_memory": 0, "gpu_max_latency": 0, "max_mille_level": 0,
     "asapo_resend_after": 1, "asapo_consumer_timeout": 1, "asapo_readers": 1,

@@ -23,7 +23,7 @@ OWN = (
     "advise_after", "asapo_follow", "asapo_readers", "asapo_resend_after", "asapo_token_file",
     "axis_range", "backend", "consensus_cell", "debug", "gpu_batch", "gpu_devices", "gpu_max_latency",
     "gpu_memory", "max_frames", "rank", "refine_shift", "resume", "save_cell", "slot_size", "slots",
-    "status_interval", "task_limit", "zmq_bind", "zmq_own_key", "zmq_pull", "zmq_requests",
+    "status_interval", "task_limit", "zmq_bind", "zmq_own_key", "zmq_pull", "zmq_receivers", "zmq_requests",
     "zmq_server_key", "zmq_timeout",
 )  # fmt: skip
 """Options that indexamajig does not have."""

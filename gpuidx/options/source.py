@@ -84,6 +84,10 @@ class InputOptions(LinkOptions, FileOptions):
         "auto", group=BASIC, metavar="FORMAT", choices=DATA_FORMATS,
         help=f"format of streamed frames: {', '.join(DATA_FORMATS)}",
     )  # fmt: skip
+    zmq_receivers: int = option(
+        0, group=BASIC, metavar="N",
+        help="processes that receive, with --zmq-request or --zmq-pull; 0: the main process does it",
+    )  # fmt: skip
     mask_data: bool = option(True, group=BASIC, off=True, help="do not read pixel masks from files")
     highres: float = option(
         math.inf, group=BASIC, metavar="A", type=float, help="ignore pixels beyond this resolution, in Å"

@@ -132,15 +132,19 @@ class Lender(Source, Protocol):
     """A source that has messages put into slots by processes of its own, so that main copies nothing.
 
     It is lent slots instead of being asked to fill one, and told when a message is done.
+
+    Attributes
+    ----------
+    is_exact
+        Whether no more messages come than slots were lent; else some may have been sent in vain when a run
+        ends.
     """
+
+    is_exact: bool
 
     def ask(self, free: int) -> None:
         """Do nothing: a message is asked for when there is a slot for it."""
         return
-
-    def connected(self) -> bool:
-        """Each request makes a connection of its own."""
-        return True
 
     def ready(self) -> bool:
         """Never: see `filled`."""
@@ -151,18 +155,8 @@ class Lender(Source, Protocol):
         return None
 
     def drop(self) -> bool:
-        """Nothing: the service keeps what is not asked for."""
+        """Nothing: the sender keeps what there is no slot for."""
         return False
-
-    def check(self) -> None:
-        """See whether messages can be had at all, before anything is begun; takes up to 3 s.
-
-        Raises
-        ------
-        ServiceError
-            If not.
-        """
-        ...
 
     def attach(self, slots: Slots, message_bytes: int) -> None:
         """Say where messages go, and how many bytes of a slot are theirs; before `open`."""
@@ -180,16 +174,27 @@ class Lender(Source, Protocol):
         """The next message that has come, and its slot; None if there is none."""
         ...
 
+    def done(self, slot: int) -> None:
+        """Everything that belongs to the message in *slot* is in the file."""
+        ...
+
+
+@runtime_checkable
+class Keeper(Lender, Protocol):
+    """A `Lender` whose sender keeps messages until it hears that they are done, and gives them again."""
+
+    is_exact: bool = True
+
+    def connected(self) -> bool:
+        """Each request makes a connection of its own."""
+        return True
+
     def fetch_again(self, slot: int) -> None:
         """Have the message in *slot*, which is not done, put there once more; `filled` gives it."""
         ...
 
     def has(self, slot: int, number: int) -> bool:
         """Whether frame *number* of the message in *slot* was done by an earlier run."""
-        ...
-
-    def done(self, slot: int) -> None:
-        """Everything that belongs to the message in *slot* is in the file."""
         ...
 
     def untold(self) -> int:

@@ -122,7 +122,7 @@ class ChunkWriter:
             yield f"{STREAM_NAME} = {one_line(frame.stream)}"
         if frame.source_id:
             yield f"{SOURCE_ID} = {one_line(frame.source_id)}"
-        if frame.image is None:
+        if frame.image is None and frame.packed is None:
             yield NO_IMAGE_LINE
         yield f"photon_energy_eV = {frame.photon_energy:f}"
         yield from self._beam

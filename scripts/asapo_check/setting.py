@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,13 +103,14 @@ class Run:
         frames: Frames = SMALL,
         group: str = GROUP,
         output: str = "out.stream",
+        prefix: Sequence[str] = (),
     ) -> None:
         folder.mkdir(exist_ok=True)
         geometry = folder / "check.geom"
         geometry.write_text(GEOMETRY.format(last=frames.side - 1, half=frames.side / 2))
         self.output, self._log = folder / output, folder / "log"
         command = [
-            sys.executable, "-m", "gpuidx", f"--asapo-endpoint={server.endpoint}",
+            *prefix, sys.executable, "-m", "gpuidx", f"--asapo-endpoint={server.endpoint}",
             f"--asapo-beamtime={server.beamtime}", f"--asapo-source={server.source}",
             f"--asapo-group={group}", f"--asapo-stream={STREAM}", f"--asapo-resend-after={RESEND}",
             f"--asapo-consumer-timeout={TIMEOUT_MS}", f"--no-data-timeout={NO_DATA}", "-g", str(geometry),
@@ -124,15 +126,15 @@ class Run:
         """What it has said."""
         return self._log.read_bytes()[self.begin_of_log :].decode(errors="replace")
 
-    def wait(self) -> Outcome:
-        """Wait for its end, and read what it wrote with gpuidx's own reader."""
+    def wait(self, reads: bool = True) -> Outcome:
+        """Wait for its end, and, if it is a file, read what it wrote with gpuidx's own reader."""
         try:
             code = self.process.wait(PATIENCE)
         finally:
             self.process.kill()
             self.process.wait()
         outcome = Outcome(code, self.log(), time.monotonic() - self.begun)
-        if self.output.is_file():
+        if reads and self.output.is_file():
             outcome.ids, outcome.mixed = read_ids(self.output)
         return outcome
 

@@ -62,7 +62,8 @@ def main() -> None:
     import numpy as np
 
     from gpu_check.frames import Scene, backend_options
-    from gpuidx.backends.cuda.backend import TYPES, CudaBackend
+    from gpuidx.backends.cuda.backend import CudaBackend
+    from gpuidx.backends.cuda.pixels import TYPES
 
     imported = time.time()
     shown = np.load(images)

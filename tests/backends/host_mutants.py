@@ -67,8 +67,8 @@ HOST_MUTANTS = (
     ),
     HostMutant(
         "frames are uploaded on a stream that nothing waits for",
-        backend.CudaBackend, "_copy",
-        "self._up.ptr", "self._more.ptr",
+        backend.CudaBackend, "upload",
+        "tables[key], self._up)", "tables[key], self._more)",
         "peaks",
     ),
     HostMutant(

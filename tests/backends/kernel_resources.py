@@ -16,9 +16,9 @@ from pathlib import Path
 
 from emulator.nvrtc_check import Nvrtc, resources
 
-from gpuidx.backends.cuda import peakfinder8, sources, trial_tables
-from gpuidx.backends.cuda.backend import TYPES
+from gpuidx.backends.cuda import peakfinder8, pixels, sources, trial_tables
 from gpuidx.backends.cuda.kernels import compile_options, signatures
+from gpuidx.backends.cuda.pixels import TYPES
 from gpuidx.options import PeakOptions
 
 MAJORS = (13, 12)
@@ -52,6 +52,8 @@ class Variant:
         """NVRTC's, but the architecture."""
         if self.file in INDEXING:  # no other choice changes these
             return compile_options(sources.folder(), None, trial_tables.defines())
+        if self.file == pixels.FILE:
+            return compile_options(sources.folder(), self.pixel, pixels.defines())
         run = PeakOptions(peakfinder8_fast=self.sampled, max_pix_count=self.max_pix_count)
         defines = peakfinder8.defines(run, self.lanes, has_rules=self.has_rules)
         return compile_options(sources.folder(), self.pixel, defines)
@@ -64,7 +66,11 @@ CHOICES = {
     "sampled": (False, True),
     "max_pix_count": peakfinder8.QUEUES,
 }
-USUAL = (Variant(pixel="u2"), Variant(pixel="f4"), *(Variant(file=file) for file in INDEXING))
+USUAL = (
+    *(Variant(file=pixels.FILE, pixel=pixel) for pixel in ("u1", "u2", "u4")),
+    *(Variant(pixel=pixel) for pixel in ("u2", "f4")),
+    *(Variant(file=file) for file in INDEXING),
+)
 """Variants of the table in docs/kernels.md."""
 
 

@@ -20,6 +20,6 @@ def test_kernels_are_compiled_for_each_usable_device(monkeypatch, capsys):
     DEVICE.reset()
     devices = (DeviceInfo(number=0, name="A"), DeviceInfo(number=1, name="B", problem="busy"))
     monkeypatch.setattr(warmup, "probe", lambda: CudaReport(devices=devices))
-    monkeypatch.setattr(ahead, "TYPES", ("u2",))
+    monkeypatch.setattr(ahead.pixels, "TYPES", ("u2",))
     assert warmup.main([]) == 0
-    assert "device 0 (A): 10 variants of the kernels compiled" in capsys.readouterr().out
+    assert "device 0 (A): 13 variants of the kernels compiled" in capsys.readouterr().out

@@ -12,9 +12,10 @@ from sources.driving import DEADLINE, Loop
 
 from gpuidx.errors import SourceError
 from gpuidx.options import SourceOptions
-from gpuidx.sources import expand, open_source
+from gpuidx.sources import expand
 from gpuidx.sources.files import AHEAD, Files, events_of
 from gpuidx.sources.listing import Naming, check_list, naming, parse_line
+from gpuidx.sources.opening import open_source
 
 GEOMETRY = """\
 photon_energy = 9500

@@ -8,8 +8,9 @@ import zmq
 from sources.driving import Loop, Server, frame, free_address
 
 from gpuidx.errors import OptionError
-from gpuidx.sources import open_source, request
+from gpuidx.sources import request
 from gpuidx.sources.links import check_address
+from gpuidx.sources.opening import open_source
 from gpuidx.sources.request import Request
 
 BOTH = pytest.mark.parametrize("kind", [zmq.REP, zmq.ROUTER], ids=["REP", "ROUTER"])

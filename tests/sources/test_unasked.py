@@ -10,7 +10,8 @@ from sources.driving import DEADLINE, Loop, bind_when_free, frame, free_address
 
 from gpuidx.errors import OptionError, SourceError
 from gpuidx.options import SourceOptions
-from gpuidx.sources import open_source, unasked
+from gpuidx.sources import unasked
+from gpuidx.sources.opening import open_source
 from gpuidx.sources.unasked import Unasked
 from gpuidx.sources.wiring import read_wiring
 

@@ -4,7 +4,7 @@
 Streams: *up* copies frames to the device, *work* runs the kernels, *down* copies results back, so that
 the copies of one batch overlap the kernels of another.  Events order what belongs to one batch:
 
-    up:    frames of a batch → `uploaded`
+    up:    frames of a batch, as they are or compressed → `uploaded`
     work:  waits for `uploaded`; kernels → `searched`
     down:  waits for `searched`; results → `fetched`, which `results` waits for, then for the trials
     more:  then what few frames have more of; not on *down*, where the next batch waits for its kernels
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.backends.cuda.axes_search import AxesSearch, axes_bytes
-from gpuidx.backends.cuda.batch import CudaBatch, GroupKey, Part
+from gpuidx.backends.cuda.batch import CudaBatch, GroupKey
 from gpuidx.backends.cuda.buffers import BatchBuffers, ImageBuffer, Sizes, batch_size, make_scratch
 from gpuidx.backends.cuda.events import has_happened
 from gpuidx.backends.cuda.kept_tables import KeptTables
@@ -36,15 +36,16 @@ from gpuidx.backends.cuda.peakfinder8 import (
     lanes_for,
     search,
 )
+from gpuidx.backends.cuda.pixels import TYPES, PixelUpload, pixel_type
 from gpuidx.backends.cuda.results import result
 from gpuidx.backends.cuda.trials import DeviceTrials, trial_bytes
 from gpuidx.backends.known_cell import KnownCell, shift_sigma
-from gpuidx.backends.values import check_image, float32_rules
+from gpuidx.backends.values import float32_rules
 from gpuidx.cell import UnitCell
 from gpuidx.errors import Rejected
 from gpuidx.geometry.detector import Geometry
 from gpuidx.geometry.masks import Masks
-from gpuidx.model import BYTE_TYPES, PIXEL_TYPES, Found, Frame
+from gpuidx.model import Found, Frame
 from gpuidx.options import Options
 
 IN_FLIGHT = 2
@@ -52,9 +53,6 @@ IN_FLIGHT = 2
 
 UNFINISHED = 4
 """Batches under way, those included in which a few frames are still tried."""
-
-TYPES = (*PIXEL_TYPES, *BYTE_TYPES)
-"""dtypes of images."""
 
 
 class CudaBackend:
@@ -113,6 +111,7 @@ class CudaBackend:
         self._rules = float32_rules(masks.rules)
         self._up, self._work, self._down, self._more = (cupy.cuda.Stream(non_blocking=True) for _ in range(4))
         self._kernels: dict[tuple[str, int], Kernels] = {}
+        self._pixels = PixelUpload()
         drop = not options.use_saturated
         limits = masks.saturation_map.reshape(-1) if drop and masks.saturation_map is not None else None
         self._saturation = Saturation(
@@ -163,6 +162,7 @@ class CudaBackend:
         for pixel in types:
             for n_frame in (self.batch_size, 1):
                 self._kernels_for(pixel, lanes_for(n_frame)).compile()
+            self._pixels.kernels_for(pixel).compile()
         if self._trials is not None:
             self._trials.compile()
         blank = Frame(
@@ -243,12 +243,14 @@ class CudaBackend:
             raise ValueError(f"{len(order)} frames, {n_free} free buffers of {self.batch_size}")
         batch.images, batch.buffers = self._free_images.pop(), self._free.pop()
         self._searched.append(batch)
+        n_packed = 0
         for key, numbers in groups.items():
-            first = batch.rows[numbers[0]]
-            images = batch.images.images(first, first + len(numbers), key.dtype)
-            batch.parts.append(Part(first, first + len(numbers), images, tables[key]))
-            for number, place in zip(numbers, images, strict=True):
-                self._copy(frames[number], place)
+            own, first = [frames[number] for number in numbers], batch.rows[numbers[0]]
+            part = self._pixels.send(batch.images, own, first, n_packed, tables[key], self._up)
+            batch.parts.append(part)
+            n_packed = part.end_packed
+        if n_packed:
+            batch.images.about[:n_packed].set(batch.images.host_about[:n_packed], stream=self._up)
         self._send_panels(batch.buffers, [frames[number] for number in order])
         batch.uploaded = self._up.record()
         return batch
@@ -264,20 +266,12 @@ class CudaBackend:
         """Numbers of the frames that are searched, those together that can be searched together."""
         groups: dict[GroupKey, list[int]] = {}
         for number, frame in enumerate(frames):
-            if frame.peaks is None and frame.image is not None and self._options.device_searches:
-                check_image(frame.image, self._geometry.slab_shape, TYPES)
-                key = GroupKey(frame.image.dtype.str, self._tables.key(frame))
-                groups.setdefault(key, []).append(number)
+            if frame.peaks is None and self._options.device_searches:
+                dtype = pixel_type(frame, self._geometry.slab_shape)
+                if dtype is not None:
+                    key = GroupKey(dtype.str, self._tables.key(frame))
+                    groups.setdefault(key, []).append(number)
         return groups
-
-    def _copy(self, frame: Frame, place: Any) -> None:
-        from cupy.cuda import runtime
-
-        image = frame.image
-        assert image is not None
-        runtime.memcpyAsync(
-            place.data.ptr, image.ctypes.data, image.nbytes, runtime.memcpyHostToDevice, self._up.ptr
-        )
 
     def _send_panels(self, buffers: BatchBuffers, frames: Sequence[Frame]) -> None:
         detectors = list(dict.fromkeys(frame.detector for frame in frames))
@@ -291,13 +285,14 @@ class CudaBackend:
 
     def find_peaks(self, batch: CudaBatch) -> None:
         """Begin to search the frames that have no peaks of their own."""
-        if batch.buffers is None:
+        if batch.buffers is None or batch.images is None:
             return
         self._work.wait_event(batch.uploaded)
         for part in batch.parts:
             lanes = lanes_for(part.end - part.first)
             kernels = self._kernels_for(part.images.dtype.str[1:], lanes)
             outcome = batch.buffers.outcome_of(part.first, part.end)
+            self._pixels.decode(batch.images, part, outcome.damaged, self._work)
             search(
                 kernels, lanes, self._work, part.images, part.tables, self._scratch, outcome, self._options,
                 self._rules, self._saturation,

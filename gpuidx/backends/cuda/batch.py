@@ -32,12 +32,19 @@ class Part:
         On the device.
     tables
         Of their rings.
+    first_packed, end_packed
+        Rows of `ImageBuffer.about` for those of them that came compressed.
+    n_start
+        The most `Packed.starts` that one of these has.
     """
 
     first: int
     end: int
     images: Any
     tables: DeviceTables
+    first_packed: int = 0
+    end_packed: int = 0
+    n_start: int = 0
 
 
 @dataclass(eq=False)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpuidx.backends.constants import PACKED_PIXEL
 from gpuidx.backends.cuda.peakfinder8 import (
     PEAK,
     Outcome,
@@ -36,7 +37,11 @@ SHARE_OF_FREE = 0.8
 KEPT_TABLES = 2
 """Sets of tables kept, and in a batch at most: for detectors that a header moves to and fro."""
 
-COUNTS = ("n_candidate", "overflow", "n_peak")
+COUNTS = ("n_candidate", "overflow", "n_peak", "damaged")
+"""What is copied back of each frame besides its first peaks."""
+
+ABOUT = 4
+"""Numbers about compressed pixels that their kernel is given, see ``kernels/bslz4.cu``."""
 
 _PEAK_WORDS = PEAK.itemsize // 4
 
@@ -73,8 +78,13 @@ class Sizes:
         found = self.most * (4 + PEAK.itemsize) + 4 * n_word(self.n_position)
         outcome = MAX_PEAKS * (PEAK.itemsize + 4 + 24) + 4 * len(COUNTS) + 72 * self.n_panel + 16
         tables = KEPT_TABLES * (1 + searched) * (6 * self.n_pixel + 4 * self.n_position)
-        images = searched * WIDEST * self.n_pixel
+        images = searched * (WIDEST * self.n_pixel + packed_stride(self.n_pixel) + 4 * ABOUT)
         return ordered + tables + n_frame * (found + images + unfinished * outcome)
+
+
+def packed_stride(n_pixel: int) -> int:
+    """Bytes that compressed pixels have on the device, places of their blocks included."""
+    return -(-PACKED_PIXEL * n_pixel // 4) * 4
 
 
 def filled(n_frame: int) -> int:
@@ -136,13 +146,26 @@ def make_scratch(sizes: Sizes, n_frame: int) -> Scratch:
 
 
 class ImageBuffer:
-    """Room on the device for the pixels of a batch as they came, until they have been searched."""
+    """Room on the device for the pixels of a batch as they came, until they have been searched.
+
+    Attributes
+    ----------
+    packed : (frame, stride) uint8
+        For those that came compressed.
+    about : (frame, ABOUT) int32
+        What there is to know of each of these.
+    host_about
+        The same on the host.
+    """
 
     def __init__(self, sizes: Sizes, n_frame: int) -> None:
         import cupy
 
         self._n_pixel = sizes.n_pixel
         self._bytes = cupy.empty(WIDEST * sizes.n_pixel * n_frame, np.uint8)
+        self.packed = cupy.empty((n_frame, packed_stride(sizes.n_pixel)), np.uint8)
+        self.about = cupy.empty((n_frame, ABOUT), np.int32)
+        self.host_about = page_locked((n_frame, ABOUT), np.int32)
 
     def images(self, first: int, end: int, dtype: Any) -> Any:
         """Room for frames *first* to *end*, of one type of pixels; (frame, pixel)."""

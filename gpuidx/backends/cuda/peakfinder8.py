@@ -117,8 +117,9 @@ class Outcome:
 
     Attributes
     ----------
-    n_candidate, overflow, n_peak : (frame,) int32
-        Candidate pixels, perhaps more than there was room for; not 0 if a peak had no room; peaks.
+    n_candidate, overflow, n_peak, damaged : (frame,) int32
+        Candidate pixels, perhaps more than there was room for; not 0 if a peak had no room; peaks; not 0 if
+        compressed pixels were damaged.
     peaks : (frame, MAX_PEAKS × 6) float32
         `PEAK` each.
     place_of : (frame, MAX_PEAKS) int32
@@ -130,6 +131,7 @@ class Outcome:
     n_candidate: Any
     overflow: Any
     n_peak: Any
+    damaged: Any
     peaks: Any
     place_of: Any
     q: Any

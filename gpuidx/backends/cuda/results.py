@@ -16,7 +16,8 @@ _NONE = PeakList(fs=np.empty(0), ss=np.empty(0), panel=np.empty(0, np.int32), in
 def result(batch: CudaBatch, number: int, most_candidates: int, stream: Any) -> Found | None:
     """What was found in a frame for which nothing is left to do (`CudaBatch.is_ready`).
 
-    None if it is the CPU's: left to it from the beginning, or with more of something than there is room for.
+    None if it is the CPU's: left to it from the beginning, with more of something than there is room for, or
+    compressed and damaged.
 
     Parameters
     ----------
@@ -32,8 +33,8 @@ def result(batch: CudaBatch, number: int, most_candidates: int, stream: Any) -> 
         return None
     if row is None or buffers is None or batch.fetched is None:
         return Found(peaks=frame.peaks if frame.peaks is not None else _NONE, candidates=None, n_tries=0)
-    n_candidate, overflow, _ = buffers.counts[:, row]
-    if n_candidate > most_candidates or overflow:
+    n_candidate, overflow, _, damaged = buffers.counts[:, row]
+    if n_candidate > most_candidates or overflow or damaged:
         return None
     outcome = (batch.trials.outcomes[row] if batch.trials is not None else None) or (None, 0)
     candidates, n_tries, *axes = outcome

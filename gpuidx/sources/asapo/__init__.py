@@ -2,10 +2,5 @@
 """ASAP::O, DESY's data streaming service, as a source.
 
 `source` is main's side; `reader` runs in processes of its own, which alone load the client library
-(`client`): one of its calls may never return.
+(`client`): one of its calls may never return.  Nothing is imported here, as in the package above.
 """
-
-from gpuidx.sources.asapo.place import Where
-from gpuidx.sources.asapo.source import Asapo
-
-__all__ = ["Asapo", "Where"]

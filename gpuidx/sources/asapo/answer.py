@@ -6,9 +6,10 @@ It is a process of its own because the client library may hang, and takes longer
 
 import json
 import sys
+from contextlib import suppress
 from typing import Any
 
-from gpuidx.options.token import Secret
+from gpuidx.secret import Secret
 from gpuidx.sources.asapo.place import Where
 from gpuidx.sources.asapo.questions import ABSENT, DENIED, READY, RESET, SIZE, STATUS, STREAMS, TROUBLE
 
@@ -40,5 +41,7 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     asked = json.load(sys.stdin)
+    with suppress(ImportError):  # of which `answer` tells
+        import gpuidx.sources.asapo.client  # noqa: F401  (before the time for the answer begins)
     print(READY, flush=True)
     print(json.dumps(answer(asked)), flush=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import asapo_consumer as library
 
-from gpuidx.options.token import Secret
+from gpuidx.secret import Secret
 from gpuidx.sources.asapo.place import NO_SUCCESSOR, STEP, Where
 
 ATTEMPTS = 1000

@@ -16,7 +16,7 @@ import asapo_producer as library
 
 from gpuidx.model import Message
 from gpuidx.options.asapo import AsapoOptions
-from gpuidx.options.token import Secret
+from gpuidx.secret import Secret
 from gpuidx.sources.asapo.hits import (
     COUNTERS,
     LATE,

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Questions about an ASAP::O service, each put to a process of its own (`gpuidx.sources.asapo.answer`)."""
 
+from __future__ import annotations
+
 import json
 import select
 import subprocess
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpuidx.errors import ServiceError
-from gpuidx.options.token import Secret
+from gpuidx.secret import Secret
 from gpuidx.sources.asapo.place import Where
+
+if TYPE_CHECKING:  # a program that asks one question does without
+    from gpuidx.options import SourceOptions
 
 SIZE, STREAMS, STATUS, RESET = "size", "streams", "status", "reset"
 """Kinds of questions: of a stream, of a source, where a group is, and to set it there."""
@@ -23,13 +28,26 @@ READY = "ready"
 START = 60.0
 """s in which the process must have loaded itself; a busy machine is not the service's fault."""
 
-PATIENCE = 2.0
-"""s for the answer; a start with a wrong endpoint shall take no longer than 3."""
+PATIENCE = 1.5
+"""s for the answer; with what the programs need to start, a wrong endpoint shall take no longer than 3."""
 
 HOW_TO_INSTALL = (
     "the ASAP::O client library is not installed; pip install 'gpuidx[asapo]' does it "
     "(Linux x86-64, Python 3.11 or 3.12)"
 )
+
+
+def check_service(options: SourceOptions) -> None:
+    """See whether the service that the options name, if any, is there and lets us read.
+
+    Raises
+    ------
+    ServiceError
+        If not.
+    """
+    if options.asapo_endpoint is not None:
+        token = options.asapo_token or Secret("")
+        ask(Where.of(options), token, SIZE, options.asapo_stream or "")
 
 
 def ask(
@@ -90,7 +108,7 @@ def ask(
     return answer
 
 
-def _line(process: "subprocess.Popen[bytes]", patience: float) -> bytes | None:
+def _line(process: subprocess.Popen[bytes], patience: float) -> bytes | None:
     """The next line that the process writes; empty at its end, None if nothing came in time."""
     assert process.stdout is not None
     if not select.select([process.stdout], [], [], patience)[0]:

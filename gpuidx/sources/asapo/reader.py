@@ -14,7 +14,7 @@ from typing import Any
 
 from gpuidx.flow.child import Port
 from gpuidx.flow.slots import Slots
-from gpuidx.options.token import Secret
+from gpuidx.secret import Secret
 from gpuidx.sources.asapo import steps
 from gpuidx.sources.asapo.client import (
     Client,

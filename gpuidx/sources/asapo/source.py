@@ -20,15 +20,14 @@ import zmq
 from gpuidx.flow.children import Answer, Ended, Pool
 from gpuidx.flow.seen import Seen
 from gpuidx.flow.slots import Slots
-from gpuidx.options.token import Secret
+from gpuidx.secret import Secret
 from gpuidx.sources.asapo import steps
 from gpuidx.sources.asapo.ending import Ending
 from gpuidx.sources.asapo.messages import Messages
 from gpuidx.sources.asapo.outage import Outage
 from gpuidx.sources.asapo.place import Where
-from gpuidx.sources.asapo.questions import SIZE, ask
 from gpuidx.sources.asapo.steps import Step
-from gpuidx.sources.contract import Lender, Taken
+from gpuidx.sources.contract import Keeper, Taken
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +43,8 @@ HANG, TIMEOUTS = 5.0, 10
 """A reader counts as hung after so many s, and so many of the service's timeouts: a step may have these."""
 
 
-class Asapo(Lender):
-    """A `Lender` for one stream, or for one after the other.
+class Asapo(Keeper):
+    """A `Keeper` for one stream, or for one after the other.
 
     Parameters
     ----------
@@ -95,16 +94,6 @@ class Asapo(Lender):
         self._past.add(stream)
         self.stream = stream
         return Ending(self.where, stream, self._patience, self._waits, self.follow)
-
-    def check(self) -> None:
-        """See whether the service is there and lets us read.
-
-        Raises
-        ------
-        ServiceError
-            If not.
-        """
-        ask(self.where, self._token, SIZE, self.stream)
 
     def skip(self, frames: set[tuple[str, str]], messages: Seen) -> None:
         """Leave these messages out, but acknowledge them."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from gpuidx import secret
 from gpuidx.errors import OptionError
-from gpuidx.options import token
-from gpuidx.options.token import HIDDEN, TOKEN_VARIABLE, Secret, conceal, read_token, without_token
+from gpuidx.secret import HIDDEN, TOKEN_VARIABLE, Secret, conceal, read_token, without_token
 
 ENDPOINT = "--asapo-endpoint=host:1"
 
@@ -18,7 +18,7 @@ ENDPOINT = "--asapo-endpoint=host:1"
 def started(monkeypatch):
     """Command lines and environments that `conceal` has started programs with."""
     found = []
-    monkeypatch.setattr(token.os, "execv", lambda path, words: found.append((words, dict(os.environ))))
+    monkeypatch.setattr(secret.os, "execv", lambda path, words: found.append((words, dict(os.environ))))
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     return found
 
