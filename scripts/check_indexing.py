@@ -32,7 +32,7 @@ from indexing_check.comparison import Outcome  # noqa: E402
 from indexing_check.false import check_random, check_turned  # noqa: E402
 from indexing_check.lists import measured_lysozyme, real_frames, real_lists  # noqa: E402
 from indexing_check.report import MISSED, bar, percentiles  # noqa: E402
-from indexing_check.unknown import check_consensus, check_unknown  # noqa: E402
+from indexing_check.unknown import check_consensus, check_unknown, compare_unknown  # noqa: E402
 
 from gpuidx.backends.constants import ACCEPT, ATTEMPTS  # noqa: E402
 from gpuidx.backends.cpu.score import count_indexed  # noqa: E402
@@ -219,7 +219,9 @@ def check_all(backend: Backend, chosen: argparse.Namespace) -> None:
         "fresh": lambda: check_fresh(backend, chosen.fresh),
         "random": lambda: check_random(backend, chosen.random, chosen.retry),
         "turned": lambda: check_turned(backend, real_frames(chosen.data), chosen.turned, chosen.retry),
-        "unknown": lambda: check_unknown(read_benchmark(chosen.data)) if isinstance(backend, Cpu) else None,
+        "unknown": lambda: (check_unknown if isinstance(backend, Cpu) else compare_unknown)(
+            read_benchmark(chosen.data)
+        ),
         "consensus": lambda: (
             check_consensus(chosen.hits, chosen.random) if isinstance(backend, Cpu) else None
         ),

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Indexing without a cell, and the cell that frames agree on: benchmark, simulated runs, random lists."""
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from backends.peak_lists import Tally, TrueList, simulated
+from backends.device_trials import LARGEST_ANGLE
+from backends.peak_lists import Tally, TrueList, a_few_of_each, simulated
 
 from gpuidx.backends.cpu.unknown_cell import UnknownCellTrials
 from gpuidx.cell import UnitCell, real_axes
 from gpuidx.indexing.consensus import Consensus, Proposal, primitive_parameters
-from gpuidx.lattice import primitive_axes, reduce_axes
+from gpuidx.lattice import primitive_axes, reduce_axes, same_lattice
 from gpuidx.options import IndexOptions
 from gpuidx.simulation.peaklists import EXPERIMENTS
 from indexing_check.report import bar, percentiles
@@ -52,6 +54,31 @@ def check_unknown(lists: Sequence[TrueList]) -> None:
             f"| {set_name} | {what} | {tally.n_lists} | {tally.n_right} | {tally.n_wrong} "
             f"| {tally.median_angle:.3f} | {percentiles(ms, 50, 95)} | {verdict} |"
         )
+
+
+def compare_unknown(lists: Sequence[TrueList], per_cell: int = 1) -> None:
+    """A worker's lattices from the axes of a device beside its own, for lists of each set and cell."""
+    print("\nWithout a cell, range from the peaks, no retry: axes of the device against the CPU's own")
+    print("| set | lists | alike | lattices | within 0.01° | verdict |")
+    print("|---|---|---|---|---|---|")
+    from backends.device_axes import axes_of
+
+    own = trials()
+    for set_name in ("few10", "clean", "random"):
+        chosen = [one for one in lists if one.set_name == set_name and one.cell_name in CELLS]
+        n_list, n_alike, angles = 0, 0, []
+        for one in a_few_of_each(chosen, per_cell):
+            (axes,) = axes_of([one.q], None)
+            found, expected = own.index(one.q, one.shift_sigma, axes), own.index(one.q, one.shift_sigma)
+            alike = (len(found[0]), found[1]) == (len(expected[0]), expected[1])
+            n_list, n_alike = n_list + 1, n_alike + alike
+            for ours, theirs in zip(found[0], expected[0], strict=False):
+                same, angle = same_lattice(ours.axes, theirs.axes)
+                angles.append(angle if same else 180.0)
+            print(f"\r{set_name}: {n_list}", end="", file=sys.stderr, flush=True)
+        near = sum(angle < LARGEST_ANGLE for angle in angles)
+        verdict = bar(f"axes of a device, {set_name}", n_alike == n_list and near >= 0.99 * len(angles))
+        print(f"| {set_name} | {n_list} | {n_alike} | {len(angles)} | {near} | {verdict} |")
 
 
 def is_cell(found: UnitCell, true: UnitCell) -> bool:
