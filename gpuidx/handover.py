@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.backends.constants import MAX_PEAKS, MOST_LATTICES, PACKED_BLOCK, PACKED_PIXEL
+from gpuidx.backends.unknown_cell_constants import MOST_TRIES_UNKNOWN, MOST_VECTORS
 from gpuidx.geometry.detector import Geometry
 from gpuidx.model import Candidate, Found, Frame, Packed, PeakList, block_count
 from gpuidx.units import energy_of_wavelength
@@ -51,9 +52,11 @@ FOUND_TYPE = np.dtype(
         ("axes", "f8", (MOST_LATTICES, 3, 3)),
         ("shift", "f8", (MOST_LATTICES, 2)),
         ("score", "f8", MOST_LATTICES),
+        ("n_searched", "i8"),
+        ("vectors", "f4", (MOST_TRIES_UNKNOWN, 2, MOST_VECTORS, 4)),
     ]
 )
-"""A `Found` in a slot; ``n_candidate`` is -1 if no trials were made."""
+"""A `Found` in a slot; ``n_candidate`` is -1 if no trials were made, ``n_searched`` the tries with axes."""
 
 FOUND_BYTES = -(-FOUND_TYPE.itemsize // ALIGNMENT) * ALIGNMENT
 
@@ -221,17 +224,21 @@ def write_found(place: memoryview, found: Found) -> bool:
     for number, candidate in enumerate(candidates or ()):
         for name in ("axes", "shift", "score"):
             area[name][number] = getattr(candidate, name)
+    area["n_searched"] = 0 if found.axes is None else len(found.axes)
+    if found.axes is not None:
+        area["vectors"][: len(found.axes)] = found.axes
     return True
 
 
 def read_found(place: memoryview) -> Found:
     """What `write_found` put there; copies, so the slot may be written over."""
     area = _found_area(place)
-    n_peak, n_candidate = int(area["n_peak"]), int(area["n_candidate"])
+    n_peak, n_candidate, n_searched = (int(area[name]) for name in ("n_peak", "n_candidate", "n_searched"))
     return Found(
         peaks=PeakList(**{name: area[name][:n_peak].copy() for name in ("fs", "ss", "intensity", "panel")}),
         candidates=None if n_candidate < 0 else tuple(_candidate(area, n) for n in range(n_candidate)),
         n_tries=int(area["n_tries"]),
+        axes=area["vectors"][:n_searched].copy() if n_searched else None,
     )
 
 

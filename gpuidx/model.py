@@ -216,11 +216,15 @@ class Found:
         where the peaks were found: they are left to a worker.
     n_tries
         Trials made: 1 for one attempt series, more with retry and several lattices; 0 if none was made.
+    axes : (try, kind, axis, xyz and score) float32
+        Vectors that may be of the lattice, for trials without a cell that are left to a worker: for the first
+        tries, of both kinds, best first, Å; score 0 behind the last.  None if they were not looked for.
     """
 
     peaks: PeakList
     candidates: tuple[Candidate, ...] | None
     n_tries: int
+    axes: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpuidx import handover
 from gpuidx import peaks as peak_lists
@@ -168,7 +169,7 @@ class Pipeline:
             if found is None:
                 (found,) = self.search([frame])
             elif found.candidates is None:
-                (found,) = self.search([dataclasses.replace(frame, peaks=found.peaks)])
+                (found,) = self.search([dataclasses.replace(frame, peaks=found.peaks)], found.axes)
         result = self.finish(frame, found)
         given = self.solutions.of(frame.filename, frame.event) if self.solutions is not None else ()
         n_candidate = len(given or found.candidates or ())
@@ -200,11 +201,11 @@ class Pipeline:
         with self.clock("decode"):
             return widened(with_pixels(frame, self.geometry.slab_shape))
 
-    def search(self, frames: Sequence[Frame]) -> list[Found]:
-        """Peaks and candidate lattices of a batch."""
+    def search(self, frames: Sequence[Frame], axes: NDArray[np.float32] | None = None) -> list[Found]:
+        """Peaks and candidate lattices of a batch; *axes* of its only frame may be known from a device."""
         batch = self.backend.upload(frames)
         self.backend.find_peaks(batch)
-        self.backend.index(batch)
+        self.backend.index(batch, axes)
         return list(self.backend.results(batch))
 
     def finish(self, frame: Frame, found: Found) -> Result:

@@ -147,7 +147,7 @@ def announce(options: Options, geometry: Geometry, cell: UnitCell | None, choice
         what = "no target cell" if cell is None else f"{options.pdb} has no cell parameters"
         log.info("%s: frames are indexed without one, until enough agree on a cell to propose it", what)
         if devices_for(options, choice):
-            log.info("trials without a cell are the CPU's; the device searches the peaks")
+            log.info("without a cell the device finds axes of the lattice, the workers make cells of them")
     for line in (*choice.warnings, choice.line):
         log.info("%s", line)
     if choice.devices and not devices_for(options, choice):

@@ -11,7 +11,7 @@
 //
 // Twin: gpuidx/backends/cpu/scan.py.  Every float sum has one order: that of the list in the scan; lane k adds items
 // k, k + 32, … and a tree adds the lanes in the refinement.
-#include "indexing.cuh"
+#include "indexing_normal.cuh"
 #include "select.cuh"
 
 #define SCAN_THREADS 256
@@ -25,18 +25,6 @@
 
 static_assert(TILE == EACH * SCAN_THREADS && CHOOSE_THREADS == SELECT_THREADS && SCAN_VECTORS <= SCAN_THREADS, "sizes");
 static_assert(N_SAMPLED <= KEEP_THREADS && N_SAMPLED % (REFINE_THREADS / 32) == 0 && N_DIRECTIONS <= 32, "sizes");
-
-// A vector of the scan in units of 1 / L.
-__device__ __forceinline__ float4 scaled(float4 vector, float length)
-{
-    return make_float4(__fmul_rn(vector.x, length), __fmul_rn(vector.y, length), __fmul_rn(vector.z, length), vector.w);
-}
-
-// What a vector that is d off an integer gives to the score.
-__device__ __forceinline__ float direction_score(float weight, float d)
-{
-    return fmaxf(__fmaf_rn(__fmul_rn(-SCAN_CURVATURE, weight), __fmul_rn(d, d), weight), 0.0f);
-}
 
 // A block takes TILE directions of a slot, each thread EACH of them; the vectors are in shared memory.
 // Grid (ceil(directions of the finest level / TILE), slots); blocks beyond the slot's own level end at once.
@@ -119,44 +107,6 @@ select_directions(const Task* __restrict__ tasks, const int* __restrict__ n_task
     if (threadIdx.x == 0) n_sampled[slot] = found;
 }
 
-// Sums of a least-squares round: of weighted squares of the vectors, and of residuals.
-struct NormalSums {
-    float xx, xy, xz, yy, yz, zz, x, y, z;
-};
-
-// Sums over the vectors that are less than `tolerance` off an integer; the same in all lanes of the warp.
-__device__ __forceinline__ NormalSums sum_normals(const float4* vectors, int n, float4 t, float tolerance)
-{
-    const float inverse = __fdiv_rn(1.0f, __fmul_rn(tolerance, tolerance));
-    NormalSums sums = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
-    for (int i = threadIdx.x & 31; i < n; i += 32) {
-        const float4 v = vectors[i];
-        const float d = off_integer(dot(v, t.x, t.y, t.z));
-        const float weight = __fmul_rn(v.w, __fmaf_rn(-inverse, __fmul_rn(d, d), 1.0f));
-        if (!(weight > 0.0f)) continue;
-        const float wx = __fmul_rn(weight, v.x), wy = __fmul_rn(weight, v.y), wz = __fmul_rn(weight, v.z);
-        sums.xx = __fmaf_rn(wx, v.x, sums.xx);
-        sums.xy = __fmaf_rn(wx, v.y, sums.xy);
-        sums.xz = __fmaf_rn(wx, v.z, sums.xz);
-        sums.yy = __fmaf_rn(wy, v.y, sums.yy);
-        sums.yz = __fmaf_rn(wy, v.z, sums.yz);
-        sums.zz = __fmaf_rn(wz, v.z, sums.zz);
-        sums.x = __fmaf_rn(-wx, d, sums.x);
-        sums.y = __fmaf_rn(-wy, d, sums.y);
-        sums.z = __fmaf_rn(-wz, d, sums.z);
-    }
-    sums.xx = warp_sum(sums.xx);
-    sums.xy = warp_sum(sums.xy);
-    sums.xz = warp_sum(sums.xz);
-    sums.yy = warp_sum(sums.yy);
-    sums.yz = warp_sum(sums.yz);
-    sums.zz = warp_sum(sums.zz);
-    sums.x = warp_sum(sums.x);
-    sums.y = warp_sum(sums.y);
-    sums.z = warp_sum(sums.z);
-    return sums;
-}
-
 // Moves an anchor vector by its least-squares step; the known length is a further observation.  False if there was
 // nothing to go by.
 __device__ __forceinline__ bool direction_step(const NormalSums& sums, float4* t)
@@ -166,24 +116,14 @@ __device__ __forceinline__ bool direction_step(const NormalSums& sums, float4* t
     if (!(trace > 0.0 && length > 0.0)) return false;
     const double ux = tx / length, uy = ty / length, uz = tz / length;
     const double pull = DIRECTION_LENGTH_WEIGHT * (1.0 - length), ridge = DIRECTION_RIDGE * trace;
-    const double xx = sums.xx + ridge + DIRECTION_LENGTH_WEIGHT * ux * ux;
-    const double xy = sums.xy + DIRECTION_LENGTH_WEIGHT * ux * uy;
-    const double xz = sums.xz + DIRECTION_LENGTH_WEIGHT * ux * uz;
-    const double yy = sums.yy + ridge + DIRECTION_LENGTH_WEIGHT * uy * uy;
-    const double yz = sums.yz + DIRECTION_LENGTH_WEIGHT * uy * uz;
-    const double zz = sums.zz + ridge + DIRECTION_LENGTH_WEIGHT * uz * uz;
-    const double rx = sums.x + pull * ux, ry = sums.y + pull * uy, rz = sums.z + pull * uz;
-    const double c_xx = yy * zz - yz * yz, c_xy = xz * yz - xy * zz, c_xz = xy * yz - xz * yy;    // cofactors
-    const double c_yy = xx * zz - xz * xz, c_yz = xy * xz - xx * yz, c_zz = xx * yy - xy * xy;
-    const double scale = 1.0 / (xx * c_xx + xy * c_xy + xz * c_xz);
-    const double sx = (c_xx * rx + c_xy * ry + c_xz * rz) * scale;
-    const double sy = (c_xy * rx + c_yy * ry + c_yz * rz) * scale;
-    const double sz = (c_xz * rx + c_yz * ry + c_zz * rz) * scale;
-    const double step = sqrt(sx * sx + sy * sy + sz * sz);
-    const double shorten = step > DIRECTION_STEP ? DIRECTION_STEP / step : 1.0;
-    t->x = (float)(tx + shorten * sx);
-    t->y = (float)(ty + shorten * sy);
-    t->z = (float)(tz + shorten * sz);
+    const Normal normal = {
+        sums.xx + ridge + DIRECTION_LENGTH_WEIGHT * ux * ux, sums.xy + DIRECTION_LENGTH_WEIGHT * ux * uy,
+        sums.xz + DIRECTION_LENGTH_WEIGHT * ux * uz,         sums.yy + ridge + DIRECTION_LENGTH_WEIGHT * uy * uy,
+        sums.yz + DIRECTION_LENGTH_WEIGHT * uy * uz,         sums.zz + ridge + DIRECTION_LENGTH_WEIGHT * uz * uz,
+        sums.x + pull * ux,                                  sums.y + pull * uy,
+        sums.z + pull * uz,
+    };
+    move_by_solution(normal, DIRECTION_STEP, t);
     return true;
 }
 
@@ -210,7 +150,8 @@ refine_directions(const Task* __restrict__ tasks, const int* __restrict__ n_task
 #pragma unroll 1
     for (int round = 0; round < 3 && kept; round++) {
         const float tolerance = round == 0 ? DIRECTION_TOLERANCE_0 : round == 1 ? DIRECTION_TOLERANCE_1 : DIRECTION_TOLERANCE_2;
-        kept = direction_step(sum_normals(vectors, set.n_scan, t, tolerance), &t);
+        const auto weight_of = [](float4 v) { return v.w; };
+        kept = direction_step(sum_normals(vectors, set.n_scan, t, tolerance, weight_of), &t);
     }
     float score = 0.0f;
     for (int i = threadIdx.x & 31; i < set.n_scan; i += 32)

@@ -6,7 +6,7 @@
 //   select_vectors   usable peaks      -> peaks, or the shortest differences of peaks, for the scan and for the turn
 //
 // Twin: gpuidx/backends/cpu/vectors.py.  See indexing.cuh for the records and for what "slot" means.
-#include "indexing.cuh"
+#include "indexing_peaks.cuh"
 #include "select.cuh"
 
 #define LIST_THREADS 256
@@ -16,7 +16,6 @@
 #define TAKE_BLOCKS 4
 #define VECTOR_BLOCKS 4
 #define PART_PEAKS 96        // lowest peaks whose pairs give a first limit, where there are twice as many
-#define NUMBER_BITS 12       // of a peak, in the key of a pair
 
 static_assert(MAX_PEAKS <= 1 << NUMBER_BITS && (MAX_PEAKS & (MAX_PEAKS - 1)) == 0, "a power of two that fits");
 static_assert(VECTOR_THREADS == SELECT_THREADS && SCAN_VECTORS <= SELECT_MOST && TURN_VECTORS <= SELECT_MOST, "room");
@@ -50,15 +49,6 @@ list_tasks(const int* __restrict__ next_attempt,      // (frame)
     if (threadIdx.x == 0) *n_task = found;
 }
 
-// By length, then by coordinates: peaks that tie are equal.
-__device__ __forceinline__ bool peak_before(float4 a, float4 b)
-{
-    if (a.w != b.w) return a.w < b.w;
-    if (a.x != b.x) return a.x < b.x;
-    if (a.y != b.y) return a.y < b.y;
-    return a.z < b.z;
-}
-
 // One block a slot whose attempt begins a trial: the peaks that are finite, not zero and not excluded, sorted.
 // Memory: 25 bytes a peak read, 16 written; 32 kB of shared memory for MAX_PEAKS 2048.
 extern "C" __global__ void __launch_bounds__(TAKE_THREADS, TAKE_BLOCKS)
@@ -78,28 +68,7 @@ take_peaks(const Task* __restrict__ tasks, const int* __restrict__ n_task, const
     if (!plan[task.number].begins) return;
     const long long start = (long long)task.frame * MAX_PEAKS;
     const int n_given = min(n_used[task.frame], MAX_PEAKS);
-    int n = 0;
-    for (int first = 0; first < n_given; first += TAKE_THREADS) {
-        const int i = first + threadIdx.x;
-        double x = 0.0, y = 0.0, z = 0.0;
-        if (i < n_given && !excluded[start + i]) {
-            x = q[3 * (start + i)];
-            y = q[3 * (start + i) + 1];
-            z = q[3 * (start + i) + 2];
-        }
-        const double length = sqrt(x * x + y * y + z * z);
-        const bool usable = length > 0.0 && length < LONGEST_PEAK;    // false for NaN
-        int total;
-        const int at = n + prefix_sum(usable, warp_total, &total);
-        // adding 0 makes +0 of -0, so that equal coordinates have the same bits
-        if (usable) kept[at] = make_float4((float)(x + 0.0), (float)(y + 0.0), (float)(z + 0.0), (float)length);
-        n += total;
-    }
-    int room = 1;
-    while (room < n) room <<= 1;
-    const float behind = __int_as_float(0x7f800000);
-    for (int i = n + threadIdx.x; i < room; i += TAKE_THREADS) kept[i] = make_float4(behind, behind, behind, behind);
-    sort_keys(kept, room, peak_before);
+    const int n = usable_peaks(q + 3 * start, n_given, [&](int i) { return excluded[start + i] != 0; }, kept, warp_total);
     for (int i = threadIdx.x; i < n; i += TAKE_THREADS) peaks[start + i] = kept[i];
     if (threadIdx.x == 0) {
         n_peak[task.frame] = n;
@@ -122,17 +91,8 @@ __device__ __forceinline__ int lowest_level(const float* limits, int n_level, in
 __device__ __forceinline__ int direct_vectors(const float4* __restrict__ peaks, int n, float shortest, const float* limits,
                                               int n_level, int need, int most, float4* __restrict__ vectors, int* level)
 {
-    const auto count_shorter = [&](float limit) {     // the peaks are sorted by length
-        int below = 0;
-        for (int above = n; above > below;) {
-            const int middle = (below + above) >> 1;
-            if (peaks[middle].w < limit) below = middle + 1;
-            else above = middle;
-        }
-        return below;
-    };
-    const int begin = count_shorter(shortest);
-    const auto count = [&](float limit) { return max(count_shorter(limit) - begin, 0); };
+    const int begin = count_shorter(peaks, n, shortest);
+    const auto count = [&](float limit) { return max(count_shorter(peaks, n, limit) - begin, 0); };
     *level = lowest_level(limits, n_level, need, count);
     const int n_vector = min(count(limits[*level]), most);
     if (threadIdx.x < n_vector) {
@@ -140,20 +100,6 @@ __device__ __forceinline__ int direct_vectors(const float4* __restrict__ peaks, 
         vectors[threadIdx.x] = make_float4(peak.x, peak.y, peak.z, 1.0f);
     }
     return n_vector;
-}
-
-// A peak, or its difference from a peak before it; the square of its length in w.
-__device__ __forceinline__ float4 pair_of(const float4* __restrict__ peaks, int i, int j)
-{
-    float4 pair = peaks[i];
-    if (j < i) {
-        const float4 other = peaks[j];
-        pair.x = __fsub_rn(pair.x, other.x);
-        pair.y = __fsub_rn(pair.y, other.y);
-        pair.z = __fsub_rn(pair.z, other.z);
-    }
-    pair.w = dot(pair, pair.x, pair.y, pair.z);
-    return pair;
 }
 
 // The pairs of a length from `shortest` to below `longest`, as `select_smallest` wants them: key (square of the length,
@@ -206,13 +152,7 @@ __device__ __forceinline__ int pair_vectors(const float4* __restrict__ peaks, in
     };
     *level = lowest_level(limits, n_level, need, count);
     const int n_vector = count(limits[*level]);
-    if (threadIdx.x < n_vector) {
-        const unsigned int numbers = (unsigned int)selection->keys[threadIdx.x];
-        const int i = numbers >> NUMBER_BITS, j = numbers & ((1 << NUMBER_BITS) - 1);
-        float4 pair = pair_of(peaks, i, j);
-        pair.w = j == i ? PEAK_WEIGHT : 1.0f;
-        vectors[threadIdx.x] = pair;
-    }
+    if (threadIdx.x < n_vector) vectors[threadIdx.x] = pair_of_key(peaks, selection->keys[threadIdx.x]);
     return n_vector;
 }
 

@@ -7,6 +7,7 @@ from formats.making import GEOMETRY, IMAGE, decoder, fields, pack
 from formats.making_files import files_decoder, write
 
 from gpuidx import handover
+from gpuidx.backends.unknown_cell_constants import MOST_VECTORS
 from gpuidx.geometry import parse_geometry
 from gpuidx.model import BYTE_TYPES, PIXEL_TYPES, Candidate, Found, Message, PeakList
 
@@ -43,7 +44,8 @@ def message_in(place, size):
 @pytest.mark.parametrize("n_candidate", [None, 0, 1, handover.MOST_LATTICES])
 def test_what_was_found_is_read_as_it_was_written(n_peak, n_candidate):
     candidates = None if n_candidate is None else tuple(candidate() for _ in range(n_candidate))
-    found = Found(peaks=peaks(n_peak), candidates=candidates, n_tries=4)
+    axes = None if candidates is not None else RNG.random((1 + n_peak % 2, 2, MOST_VECTORS, 4), np.float32)
+    found = Found(peaks=peaks(n_peak), candidates=candidates, n_tries=4, axes=axes)
     place = memoryview(bytearray(b"x" * (handover.FOUND_BYTES + 100)))
     assert handover.write_found(place, found)
     read = handover.read_found(place)
@@ -52,6 +54,9 @@ def test_what_was_found_is_read_as_it_was_written(n_peak, n_candidate):
     for name in ("fs", "ss", "intensity", "panel"):
         np.testing.assert_array_equal(getattr(read.peaks, name), getattr(found.peaks, name))
     assert read.n_tries == 4
+    assert (read.axes is None) == (axes is None)
+    if axes is not None:
+        np.testing.assert_array_equal(read.axes, axes)
     assert (read.candidates is None) == (candidates is None)
     assert len(read.candidates or ()) == len(candidates or ())
     for ours, theirs in zip(read.candidates or (), candidates or (), strict=True):

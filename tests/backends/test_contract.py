@@ -9,12 +9,14 @@ import pytest
 from backends.peak_lists import nearest
 from backends.ways import cuda_backend
 
+from gpuidx import handover
 from gpuidx.backends import choose_backend
+from gpuidx.backends.cpu import unknown_cell
 from gpuidx.backends.known_cell import shift_sigma
 from gpuidx.cell import parse_cell
 from gpuidx.geometry import parse_geometry
 from gpuidx.geometry.masks import Masks
-from gpuidx.lattice import primitive_axes
+from gpuidx.lattice import primitive_axes, same_lattice
 from gpuidx.model import PeakList
 from gpuidx.options import Options
 from gpuidx.simulation.detector import LYSOZYME, default_geometry
@@ -269,6 +271,27 @@ def test_without_a_cell_lattices_of_any_cell_are_looked_for_until_there_is_one(g
     (theirs,) = process(expected, [frame])
     assert len(known.candidates) == len(theirs.candidates) == 1
     np.testing.assert_array_equal(known.candidates[0].axes, theirs.candidates[0].axes)
+
+
+def test_without_a_cell_a_worker_goes_on_with_the_axes_of_a_device(geometry, simulated, monkeypatch):
+    run, masks = options_of(axis_range=(36.0, 81.0), retry=False), masks_of(geometry)
+    frames = [simulated[0].frame(), simulated[2].frame()]
+    worker, place = choose_backend(run, geometry, masks, None), memoryview(bytearray(handover.FOUND_BYTES))
+    expected = process(worker, frames)
+    found = process(cuda_backend(geometry, run, masks, gpu_batch=2), frames)
+    monkeypatch.setattr(unknown_cell, "find_axes", None)  # the worker looks for none
+    for frame, own, theirs in zip(frames, found, expected, strict=True):
+        assert own.candidates is None
+        assert handover.write_found(place, own)
+        read = handover.read_found(place)
+        batch = worker.upload([replace(frame, peaks=read.peaks)])
+        worker.find_peaks(batch)
+        worker.index(batch, read.axes)
+        (done,) = worker.results(batch)
+        assert (len(done.candidates), done.n_tries) == (len(theirs.candidates), theirs.n_tries)
+        for one, other in zip(done.candidates, theirs.candidates, strict=True):
+            assert same_lattice(one.axes, other.axes)[1] < 0.01
+    assert [len(one.candidates) for one in expected] == [1, 0]
 
 
 def test_without_indexing_there_are_no_trials(geometry, cell, simulated):

@@ -34,9 +34,10 @@ def fresh_device():
 
 
 def all_options(options: PeakOptions) -> Options:
-    """The options of a run with those of the peak search."""
+    """The options of a run that only searches peaks."""
     given = {field.name: getattr(options, field.name) for field in fields(PeakOptions)}
     run = {"geometry": "a.geom", "output": "a.stream", "pdb": "a.cell", "zmq_input": ("tcp://a:1",)}
+    run |= {"indexing": "none"}
     return Options(**run, zmq_request="next", **given)
 
 

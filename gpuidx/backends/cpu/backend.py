@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.backends.cpu.peakfinder9 import Peakfinder9
@@ -99,19 +100,28 @@ class CpuBackend:
             return frame.peaks
         return self._finder.find(frame) if self._finder is not None else _NONE
 
-    def index(self, batch: CpuBatch) -> None:
-        """Make the indexing trials for hits."""
+    def index(self, batch: CpuBatch, axes: NDArray[np.float32] | None = None) -> None:
+        """Make the indexing trials for hits.
+
+        *axes* may be given with a batch of one frame: those of `gpuidx.model.Found`, from a device, which
+        trials without a cell go on with.
+        """
         batch.lattices = [
-            self._lattices_of(frame, peaks) for frame, peaks in zip(batch.frames, batch.peaks, strict=True)
+            self._lattices_of(frame, peaks, axes)
+            for frame, peaks in zip(batch.frames, batch.peaks, strict=True)
         ]
 
-    def _lattices_of(self, frame: Frame, peaks: PeakList) -> tuple[tuple[Candidate, ...], int]:
+    def _lattices_of(
+        self, frame: Frame, peaks: PeakList, axes: NDArray[np.float32] | None
+    ) -> tuple[tuple[Candidate, ...], int]:
         if self._trials is None or len(peaks) == 0 or len(peaks) < self._min_peaks:
             return (), 0
         q = frame.detector.q(peaks.panel.astype(np.intp), peaks.fs, peaks.ss, frame.wavelength)
-        candidates, n_tries = self._trials.index(
-            q[strongest_first(peaks.intensity)], shift_sigma(frame.detector, frame.wavelength)
-        )
+        q, sigma = q[strongest_first(peaks.intensity)], shift_sigma(frame.detector, frame.wavelength)
+        if isinstance(self._trials, UnknownCellTrials):
+            candidates, n_tries = self._trials.index(q, sigma, axes)
+        else:
+            candidates, n_tries = self._trials.index(q, sigma)
         return tuple(candidates), n_tries
 
     def results(self, batch: CpuBatch) -> list[Found]:

@@ -53,7 +53,9 @@ class UnknownCellTrials:
         self._grid, self._grid_start = direction_grids()
         self._buffer = np.empty(int(np.diff(self._grid_start).max()), np.float32)
 
-    def index(self, q: NDArray[np.float64], shift_sigma: float) -> tuple[list[Candidate], int]:
+    def index(
+        self, q: NDArray[np.float64], shift_sigma: float, axes: NDArray[np.float32] | None = None
+    ) -> tuple[list[Candidate], int]:
         """Find lattices among peaks; see `trials.Trials.index`.
 
         Parameters
@@ -62,6 +64,9 @@ class UnknownCellTrials:
             Strongest first, Å⁻¹; only the first `MOST_PEAKS_UNKNOWN` are used.
         shift_sigma
             Not used: without a cell a shifted beam centre cannot be told from a different cell.
+        axes
+            Of the first tries, as `gpuidx.model.Found` has them, found by a device in the same peaks; those
+            that are wanting are looked for here.
 
         Returns
         -------
@@ -71,12 +76,13 @@ class UnknownCellTrials:
             How many trials were made.
         """
         q = np.ascontiguousarray(q, np.float64).reshape(-1, 3)[:MOST_PEAKS_UNKNOWN]
-        found, tries = self._find(q), 1
+        given = () if axes is None else axes.astype(np.float64)
+        found, tries = self._find(q, *given[:1]), 1
         while found is None and self._options.retry and tries < MOST_TRIES_UNKNOWN:
             q = q[: len(q) - len(q) // RETRY_SHARE_UNKNOWN]
             if len(q) < FEWEST_PEAKS_RETRY:
                 break
-            found, tries = self._find(q), tries + 1
+            found, tries = self._find(q, *given[tries : tries + 1]), tries + 1
         candidates: list[Candidate] = []
         while found is not None:
             candidates.append(found)
@@ -87,18 +93,18 @@ class UnknownCellTrials:
         candidates.sort(key=lambda c: -c.score)
         return candidates, tries
 
-    def _find(self, q: NDArray[np.float64]) -> Candidate | None:
-        """The best lattice, if it can be believed."""
+    def _find(self, q: NDArray[np.float64], given: NDArray[np.float64] | None = None) -> Candidate | None:
+        """The best lattice, if it can be believed; *given*: axes (kind, axis, xyz and score)."""
         peaks, length = usable_peaks(q)
         if len(length) < FEWEST_PEAKS:
             return None
         limits = self._limits(peaks)
         if not limits[0] < limits[1]:
             return None
-        axes, scores = self._axes(peaks, length, DIRECT, limits)
+        axes, scores = self._axes(peaks, length, DIRECT, limits, given)
         best = best_cell(peaks, axes, limits[0])
         if best is None or not best[0] > ENOUGH_PER_PEAK * len(length):
-            more, their_scores = self._axes(peaks, length, PAIRS, limits)
+            more, their_scores = self._axes(peaks, length, PAIRS, limits, given)
             axes, scores = np.concatenate([axes, more]), np.concatenate([scores, their_scores])
             second = best_cell(peaks, axes[distinct(axes, scores)], limits[0])
             if best is None or (second is not None and second[0] > best[0]):
@@ -114,8 +120,16 @@ class UnknownCellTrials:
         return Candidate(axes=V, shift=np.zeros(2), score=score) if is_determined else None
 
     def _axes(
-        self, peaks: NDArray[np.float64], length: NDArray[np.float64], kind: int, limits: tuple[float, float]
+        self,
+        peaks: NDArray[np.float64],
+        length: NDArray[np.float64],
+        kind: int,
+        limits: tuple[float, float],
+        given: NDArray[np.float64] | None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        if given is not None:
+            own = given[kind, given[kind, :, 3] > 0]
+            return np.ascontiguousarray(own[:, :3]), own[:, 3].copy()
         return find_axes(peaks, length, kind, limits, self._grid, self._grid_start, self._buffer)
 
     def _limits(self, peaks: NDArray[np.float64]) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 """Compiling kernels ahead of a run, into CuPy's cache."""
 
 from gpuidx.backends.cuda import pixels, trial_tables
+from gpuidx.backends.cuda.axes_search import AXES_FILE, BANDS_FILE
 from gpuidx.backends.cuda.kernels import Kernels
 from gpuidx.backends.cuda.peakfinder8 import FEW, FILE, MANY, defines
 from gpuidx.backends.cuda.trial_directions import DIRECTIONS_FILE, VECTORS_FILE
@@ -23,7 +24,7 @@ def compile_ahead(device: int) -> int:
     widths = ("u1", "u2", "u4")
     for width in widths:
         Kernels(pixels.FILE, width, pixels.defines()).compile()
-    of_trials = (VECTORS_FILE, DIRECTIONS_FILE, ORIENTATIONS_FILE, CELLS_FILE)
+    of_trials = (VECTORS_FILE, DIRECTIONS_FILE, ORIENTATIONS_FILE, CELLS_FILE, BANDS_FILE, AXES_FILE)
     for file in of_trials:
         Kernels(file, None, trial_tables.defines()).compile()
     return len(variants) + len(widths) + len(of_trials)

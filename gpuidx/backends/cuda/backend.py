@@ -16,10 +16,12 @@ kernels need only while they run is shared, for they run one after the other on 
 
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpuidx.backends.cuda.axes_search import AxesSearch, axes_bytes
 from gpuidx.backends.cuda.batch import CudaBatch, GroupKey
 from gpuidx.backends.cuda.buffers import BatchBuffers, ImageBuffer, Sizes, batch_size, make_scratch
 from gpuidx.backends.cuda.events import has_happened
@@ -63,7 +65,8 @@ class CudaBackend:
     geometry, options, masks
         Of the run.
     cell
-        The target cell; without one the trials are the CPU's, with ``--indexing=none`` there are none.
+        The target cell; without one, axes are looked for of which a worker makes cells.  With
+        ``--indexing=none`` there are no trials.
     device
         Number of the device.
     ring
@@ -122,12 +125,13 @@ class CudaBackend:
         sizes = Sizes.of(rect, geometry.slab_shape)
         memory = 1e9 * options.gpu_memory or None
         free, _ = cupy.cuda.runtime.memGetInfo()
-        has_cell = cell is not None and cell.parameters is not None
-        known = KnownCell(cell) if cell is not None and has_cell and options.makes_trials else None
+        has_cell, has_trials = cell is not None and cell.parameters is not None, options.makes_trials
+        known = KnownCell(cell) if cell is not None and has_cell and has_trials else None
 
         def needed(n_frame: int) -> int:
-            of_trials = trial_bytes(n_frame, UNFINISHED, known) if known else 0
-            return sizes.bytes_needed(n_frame, self.in_flight, UNFINISHED) + of_trials
+            of_trials = trial_bytes(n_frame, UNFINISHED, known) if known else axes_bytes(n_frame, options)
+            searched = sizes.bytes_needed(n_frame, self.in_flight, UNFINISHED)
+            return searched + of_trials if has_trials else searched
 
         self.batch_size = batch_size(needed, free, options.gpu_batch or None, memory)
         self._tables = KeptTables(geometry, options, masks, self.batch_size)
@@ -135,9 +139,11 @@ class CudaBackend:
         self._free_images = [ImageBuffer(sizes, self.batch_size) for _ in range(self.in_flight)]
         self._free = [BatchBuffers(sizes, self.batch_size) for _ in range(UNFINISHED)]
         self._searched: list[CudaBatch] = []
-        self._trials = (
-            DeviceTrials(known, options, self.batch_size, min_peaks=options.min_peaks) if known else None
-        )
+        self._trials: Any = None  # `DeviceTrials` or `AxesSearch`, each with batches of its own kind
+        if known is not None:
+            self._trials = DeviceTrials(known, options, self.batch_size, min_peaks=options.min_peaks)
+        elif has_trials:
+            self._trials = AxesSearch(options, self.batch_size, min_peaks=options.min_peaks)
         if self._trials is not None:
             for buffers in self._free:
                 buffers.trials = self._trials.new_batch()
@@ -308,7 +314,7 @@ class CudaBackend:
     def index(self, batch: CudaBatch) -> None:
         """Begin the indexing trials of the frames that are searched; `done` keeps them going.
 
-        Without a cell, or with ``--indexing=none``, there are none.  Candidates of other frames are None.
+        With ``--indexing=none`` there are none.  Candidates of other frames are None; without a cell, of all.
         """
         if self._trials is None or batch.buffers is None or batch.fetched is None:
             return

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from gpuidx.backends.cuda.axes_search import AxesBatch
 from gpuidx.backends.cuda.buffers import BatchBuffers, ImageBuffer
 from gpuidx.backends.cuda.kept_tables import TableKey
 from gpuidx.backends.cuda.peakfinder8 import DeviceTables
@@ -81,7 +82,7 @@ class CudaBatch:
     buffers: BatchBuffers | None = None
     uploaded: Any = None
     fetched: Any = None
-    trials: TrialBatch | None = None
+    trials: TrialBatch | AxesBatch | None = None
 
     def __post_init__(self) -> None:
         self.waiting = list(range(len(self.frames)))

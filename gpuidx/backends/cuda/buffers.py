@@ -182,7 +182,7 @@ class BatchBuffers:
     outcome, panels
         On the device.
     trials
-        What the indexing trials have for themselves, a `TrialBatch`; None without trials.
+        What the indexing trials have for themselves, a `TrialBatch` or `AxesBatch`; None without trials.
     counts : (3, frame) int32
         `COUNTS`, on the host.
     first : (frame, FIRST_PEAKS) PEAK

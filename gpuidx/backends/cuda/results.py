@@ -36,8 +36,10 @@ def result(batch: CudaBatch, number: int, most_candidates: int, stream: Any) -> 
     n_candidate, overflow, _, damaged = buffers.counts[:, row]
     if n_candidate > most_candidates or overflow or damaged:
         return None
-    candidates, n_tries = (batch.trials.outcomes[row] if batch.trials is not None else None) or (None, 0)
-    return Found(peaks=_peaks(buffers, row, stream), candidates=candidates, n_tries=n_tries)
+    outcome = (batch.trials.outcomes[row] if batch.trials is not None else None) or (None, 0)
+    candidates, n_tries, *axes = outcome
+    peaks = _peaks(buffers, row, stream)
+    return Found(peaks=peaks, candidates=candidates, n_tries=n_tries, axes=axes[0] if axes else None)
 
 
 def _peaks(buffers: BatchBuffers, row: int, stream: Any) -> PeakList:

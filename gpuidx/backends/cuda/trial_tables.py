@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gpuidx.backends import constants
+from gpuidx.backends import constants, unknown_cell_constants
 from gpuidx.backends.constants import (
     MAX_PEAKS,
     N_DIRECTIONS,
@@ -32,6 +32,9 @@ SCAN_VECTORS, TURN_VECTORS = max(SCAN_MOST), max(TURN_MOST)
 
 MOST_ANGLES = int(2 * math.pi * TURN_CYCLES[-1] / STEP)
 """Of a full turn at the finest level."""
+
+MOST_DIRECTIONS = int(2 * math.pi * (SCAN_CYCLES[-1] / STEP) ** 2)
+"""Of a half sphere at the finest level."""
 
 ANCHOR = np.dtype(
     [
@@ -55,6 +58,12 @@ ANCHOR = np.dtype(
 ATTEMPT = np.dtype([("anchor", "i4"), ("kind", "i4"), ("begins", "i4")])
 TASK = np.dtype([("frame", "i4"), ("anchor", "i4"), ("kind", "i4"), ("number", "i4")])
 VECTOR_SETS = np.dtype([("n_scan", "i4"), ("n_turn", "i4"), ("scan_level", "i4"), ("turn_level", "i4")])
+PEAK_SET = np.dtype(
+    [("n_peak", "i4"), ("n_band", "i4"), ("shortest", "f4"), ("longest", "f4"), ("farthest", "f4")]
+)
+BAND_RECORD = np.dtype(
+    [("n_vector", "i4"), ("level", "i4"), ("n_length", "i4"), ("shortest", "f4"), ("longest", "f4")]
+)
 """The structures of the kernels."""
 
 Shapes = dict[str, tuple[tuple[int, ...], DTypeLike]]
@@ -62,9 +71,9 @@ Shapes = dict[str, tuple[tuple[int, ...], DTypeLike]]
 
 
 def defines() -> dict[str, str | int]:
-    """Every number of `constants` by its name, those of a tuple as NAME_0, NAME_1, …, and sizes of arrays."""
+    """Every number of the constants by its name, those of a tuple as NAME_0, …, and sizes of arrays."""
     given: dict[str, int | float] = {}
-    for name, value in vars(constants).items():
+    for name, value in (vars(constants) | vars(unknown_cell_constants)).items():
         if not name.isupper() or name.endswith("ATTEMPTS"):  # attempts go to the kernels as data
             continue
         if isinstance(value, tuple):
@@ -74,6 +83,8 @@ def defines() -> dict[str, str | int]:
     given |= {"N_SCAN_LEVELS": N_SCAN_LEVELS, "N_TURN_LEVELS": N_TURN_LEVELS}
     given |= {"SCAN_VECTORS": SCAN_VECTORS, "TURN_VECTORS": TURN_VECTORS, "MOST_ANGLES": MOST_ANGLES}
     given |= {"N_SCORE_SIGMAS": len(constants.SCORE_SIGMAS), "ANCHOR_BYTES": ANCHOR.itemsize}
+    given |= {"PEAK_SET_BYTES": PEAK_SET.itemsize, "BAND_BYTES": BAND_RECORD.itemsize}
+    given |= {"MOST_DIRECTIONS": MOST_DIRECTIONS}
     traces = {"SAME_TRACE": _trace(constants.SAME_ANGLE), "TWIN_TRACE": _trace(constants.TWIN_ANGLE)}
     floats = {name: c_float(value) if isinstance(value, float) else value for name, value in given.items()}
     return floats | traces
