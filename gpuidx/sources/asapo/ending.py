@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 SUCCESSOR_AFTER = 3.0
 """s of silence after which a younger stream is taken for the next, if this one was never finished."""
 
-RESENDS = 1.5
-"""Times after which a message should have come again that somebody failed to acknowledge."""
+RESENDS = 3.5
+"""Times after which a message should have come again that somebody failed to acknowledge.  The client library
+hides a lost answer and asks anew; so a message may be lost three times with nothing to be seen of it."""
 
 MOST_LISTED = 10
 

@@ -75,6 +75,16 @@ def test_messages_that_others_were_given_are_waited_for(clock, watch, caplog):
     assert "did not come again: 2" in caplog.text
 
 
+def test_a_message_that_is_lost_three_times_unseen_is_waited_for(clock, watch):
+    ending, messages = watch(acks=True)
+    ending.finished(3, "")
+    ending.left([2], size=3)
+    for _ in range(3):
+        clock.now += RESEND
+        ending.finished(3, "")
+        assert not ending.is_over(messages)
+
+
 def test_a_message_that_was_lost_with_an_answer_is_waited_for(clock, watch):
     ending, messages = watch(acks=True)
     ending.finished(3, "")
