@@ -179,7 +179,7 @@ class Asapo(Keeper):
             self._n_step += 1
             self._steps[self._n_step] = step
             self._pool.give((self._n_step, *step))
-            self._pool.hand_out()
+        self._pool.hand_out()  # also the steps that a reader which has died had not begun
 
     def _next_step(self) -> Step | None:
         if self._again:
