@@ -11,6 +11,7 @@ from pathlib import Path
 from gpuidx.backends.cpu.backend import CpuBackend
 from gpuidx.device import serve_with
 from gpuidx.errors import BackendError
+from gpuidx.formats.packed import with_pixels
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Found
 
@@ -22,9 +23,13 @@ class Batches(CpuBackend):
     batch_size = 4
     has_room = True
 
+    def __init__(self, geometry, *args):
+        super().__init__(geometry, *args)
+        self.shape = geometry.slab_shape
+
     def upload(self, frames):
         assert len(frames) <= self.batch_size
-        return super().upload(frames)
+        return super().upload([with_pixels(frame, self.shape) for frame in frames])
 
     def finished(self, batch):
         return list(enumerate(self.results(batch)))

@@ -19,6 +19,7 @@ from gpuidx.simulation.detector import LYSOZYME, default_geometry
 from gpuidx.simulation.encode_cbf import encode_cbf
 from gpuidx.simulation.encode_seedee import encode_seedee
 from gpuidx.simulation.messages import encode
+from gpuidx.stream.layout import SOURCE_ID
 
 DATA = "/entry/data/data"
 N_FRAME = 6
@@ -96,7 +97,8 @@ def chunk(parts, series=(), number=0) -> str:
     )  # fmt: skip
     place = memoryview(bytearray(1 << 20))
     n_byte = pipeline().process(message, place).n_byte
-    return bytes(place[:n_byte]).decode()
+    lines = bytes(place[:n_byte]).decode().splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(SOURCE_ID))  # a name, which some have
 
 
 @cache

@@ -13,7 +13,7 @@ import zmq
 from gpuidx.model import PADDING
 from gpuidx.sources.contract import Source, Taken
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 SLOT = 1 << 16
 
 

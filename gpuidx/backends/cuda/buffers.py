@@ -183,7 +183,7 @@ class BatchBuffers:
         On the device.
     trials
         What the indexing trials have for themselves, a `TrialBatch` or `AxesBatch`; None without trials.
-    counts : (3, frame) int32
+    counts : (4, frame) int32
         `COUNTS`, on the host.
     first : (frame, FIRST_PEAKS) PEAK
         On the host.

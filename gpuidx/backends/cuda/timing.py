@@ -152,7 +152,7 @@ class DeviceSearch:
     def counts(self) -> tuple[float, float]:
         """Mean number of candidate pixels and of peaks of the frames whose results were copied back."""
         self.stream.synchronize()
-        n_candidate, _, n_peak = self._buffers.counts[:, : self.n_frame]
+        n_candidate, _, n_peak, _ = self._buffers.counts[:, : self.n_frame]
         return float(n_candidate.mean()), float(n_peak.mean())
 
 
