@@ -123,7 +123,7 @@ def test_a_slow_disk_costs_a_publisher_s_messages_only_and_they_are_counted(tmp_
     tags = [""] if kind == "pub" else None
     with Server(kind, FRAMES) as server:
         source = Unasked([server.address], with_image=False, tags=tags)
-        with Reception([source], Writer(output, 1000), [], Limits(silence=0.5)) as recorder:
+        with Reception([source], Writer(output, 1000), [], Limits(silence=2.0)) as recorder:
             threading.Timer(0.3, output.may_write.set).start()
             recorder.loop()
     output.close()
