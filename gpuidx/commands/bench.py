@@ -18,6 +18,7 @@ from gpuidx.measure.model import DeviceCosts
 from gpuidx.measure.subject import Subject
 from gpuidx.options import RunOptions
 from gpuidx.selection import Choice, decide
+from gpuidx.simulation.detector import check_size
 from gpuidx.simulation.formats import EncodeSettings
 from gpuidx.simulation.settings import FRAMES, FrameSettings
 from gpuidx.start import patience
@@ -64,8 +65,7 @@ class BenchOptions(EncodeSettings, FrameSettings):
         for name, least in (("rate", 0.0), ("jobs", 0), ("seconds", 0.1)):
             if not getattr(self, name) >= least:
                 raise OptionError(f"--{name} is {getattr(self, name):g}; it must be at least {least:g}")
-        if self.size < 64 or self.size % 2:
-            raise OptionError(f"--size is {self.size}; it is an even number, at least 64")
+        check_size(self.size)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -22,7 +22,7 @@ from gpuidx.serving import SERVING, ServeSettings, serve
 from gpuidx.simulation.asapo.feed import serve_asapo
 from gpuidx.simulation.asapo.frames import ASAPO_FORMATS, AsapoFrame
 from gpuidx.simulation.asapo.settings import AsapoSettings, check_asapo_settings
-from gpuidx.simulation.detector import LYSOZYME, default_geometry
+from gpuidx.simulation.detector import LYSOZYME, check_size, default_geometry
 from gpuidx.simulation.encode_hdf5 import COMPRESSIONS as HDF5_COMPRESSIONS
 from gpuidx.simulation.encoder import Encoder, Sized
 from gpuidx.simulation.files import write_frames, write_mask
@@ -103,8 +103,7 @@ class SimulateOptions(AsapoSettings, ServeSettings, EncodeSettings, FrameSetting
             if not getattr(self, name) >= least:
                 raise OptionError(f"--{name} is {getattr(self, name):g}; it must be at least {least}")
         check_asapo_settings(self, self.frames, self.rate)
-        if self.size < 64 or self.size % 2:
-            raise OptionError(f"--size is {self.size}; it is an even number, at least 64")
+        check_size(self.size)
 
 
 def main(argv: Sequence[str]) -> int:

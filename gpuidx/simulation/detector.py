@@ -3,6 +3,8 @@
 
 from typing import NamedTuple
 
+from gpuidx.errors import OptionError
+
 PIXELS_PER_METRE = 13333.3
 """75 µm pixels."""
 
@@ -91,6 +93,18 @@ _PANEL = """
 
 _TURNS = ((0.0012, 0.0), (-0.0008, 0.002), (0.0004, -0.003), (-0.0015, 0.001))
 """Of each panel: rotation about the beam, and tilt of its fast axis out of the plane, rad."""
+
+
+def check_size(size: int) -> None:
+    """See that the built-in detector can have so many pixels along a side.
+
+    Raises
+    ------
+    OptionError
+        If it cannot.
+    """
+    if size < 64 or size % 2:
+        raise OptionError(f"--size is {size}; it is an even number, at least 64")
 
 
 def default_geometry(n: int = 1024, form: str = "msgpack", mask: str | None = None) -> str:

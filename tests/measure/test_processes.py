@@ -11,7 +11,7 @@ import pytest
 
 from gpuidx.measure.processes import children, cpu_seconds, descendants, footprint, thread_seconds
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc: run it on Linux")
 
 
 def test_a_child_is_found_until_it_ends():
