@@ -73,17 +73,22 @@ def _prepare(report: Report, wheels: Path | None, target: Path) -> None:
 
 def _run_all(report: Report, plan: Plan, device: int) -> None:
     # imported here: these import what may have been installed a moment ago
-    from gpu_check import environment, parity, rates, sanitizer, start, trial_parity, trial_rates, verdict
+    from gpu_check import axes_parity, environment, packed_parity, parity, rates, sanitizer, start
+    from gpu_check import trial_parity, trial_rates, verdict
 
     if not environment.describe(report, device):
         return
     parts: list[tuple[Callable[[Report, Plan, int], None], bool]] = [
         (parity.check_all, True),
+        (packed_parity.check_all, True),
+        (axes_parity.check_all, True),
+        (axes_parity.measure_all, False),
         (trial_parity.check_all, True),
         (trial_rates.measure_all, False),
         (sanitizer.check_all, True),
         (start.measure_all, False),
         (rates.measure_all, False),
+        (packed_parity.check_damage, True),  # the last: it may take the device away
     ]
     for part, must_work in parts:
         try:

@@ -76,6 +76,56 @@ class TrialPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PackedPlan:
+    """What is done with compressed frames.
+
+    Attributes
+    ----------
+    every
+        Of the whole frames of all types, sizes and backgrounds that are compared, every so many-th.
+    damaged
+        Damaged chunks.
+    """
+
+    every: int = 1
+    damaged: int = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxesPlan:
+    """What is done with trials without a cell.
+
+    Attributes
+    ----------
+    lists
+        Lists of the benchmark; without the reference data, `per_cell` made-up ones of these cells.
+    n_peak, per_cell
+        Of the made-up ones.
+    axis_range
+        Lengths to look for, Å; those that follow from the peaks if None.
+    with_lattices
+        Whether what a worker makes of the axes is compared, too.
+    rate_cell, rate_peaks, batches, retry, repeats
+        Of the lists that times are measured with; lists of a batch; ``--retry``; of each timed batch.
+    """
+
+    lists: TrialPlan = field(
+        default_factory=lambda: TrialPlan(
+            cells=("lyso", "p1", "insu", "cys"), sets=("few10", "clean", "random"), benchmark=2
+        )
+    )
+    n_peak: int = 60
+    per_cell: int = 4
+    axis_range: tuple[float, float] | None = None
+    with_lattices: bool = True
+    rate_cell: str = "lyso"
+    rate_peaks: int = 100
+    batches: tuple[int, ...] = (64, 1)
+    retry: bool = True
+    repeats: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is done.
 
@@ -104,8 +154,8 @@ class Plan:
         Frames of the measurement of latency.
     start_types
         Pixel types whose kernels are compiled at start-up; all, as a run does, or one.
-    trials
-        Of the indexing trials.
+    trials, axes, packed
+        Of the indexing trials, of those without a cell, of compressed frames.
     """
 
     seconds: float = 290.0
@@ -123,6 +173,8 @@ class Plan:
     latency_frames: int = 400
     start_types: str = "all"
     trials: TrialPlan = TrialPlan()
+    axes: AxesPlan = AxesPlan()
+    packed: PackedPlan = PackedPlan()
 
 
 def all_configs() -> list[Config]:
@@ -156,6 +208,8 @@ QUICK = Plan(
         batches=(64, 1),
         paths=(Config(2048, "u2", SOME, 32),),
     ),
+    axes=AxesPlan(lists=TrialPlan(cells=("lyso", "cys"), sets=("few10", "clean"), benchmark=1), per_cell=1),
+    packed=PackedPlan(every=3, damaged=200),
 )
 
 TINY = Plan(
@@ -187,5 +241,18 @@ TINY = Plan(
         repeats=1,
         paths=(Config(128, "u2", SOME, 5),),
     ),
+    axes=AxesPlan(
+        lists=TrialPlan(cells=("cys",), benchmark=0),
+        n_peak=8,
+        per_cell=1,
+        axis_range=(5.0, 5.2),
+        with_lattices=False,
+        rate_cell="cys",
+        rate_peaks=8,
+        batches=(2, 1),
+        retry=False,
+        repeats=1,
+    ),
+    packed=PackedPlan(every=13, damaged=12),
 )
 """Proves that the script works, on a device that is only pretended; its figures mean nothing."""
