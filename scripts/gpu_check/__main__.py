@@ -73,8 +73,18 @@ def _prepare(report: Report, wheels: Path | None, target: Path) -> None:
 
 def _run_all(report: Report, plan: Plan, device: int) -> None:
     # imported here: these import what may have been installed a moment ago
-    from gpu_check import axes_parity, environment, packed_parity, parity, rates, sanitizer, start
-    from gpu_check import trial_parity, trial_rates, verdict
+    from gpu_check import (
+        axes_parity,
+        environment,
+        packed_parity,
+        parity,
+        rates,
+        sanitizer,
+        start,
+        trial_parity,
+        trial_rates,
+        verdict,
+    )
 
     if not environment.describe(report, device):
         return

@@ -4,7 +4,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from backends.device_axes import are_the_same, axes_of, cpu_axes, lengths_of, start
 from backends.device_trials import angles_between, difference
 from backends.peak_lists import TrueList, simulated
