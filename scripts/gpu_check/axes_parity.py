@@ -111,10 +111,11 @@ def measure_all(report: Report, plan: Plan, device: int) -> None:
     cupy.cuda.Device(device).use()
     report.data["axes_rates"] = results = []
     for n_list in plan.axes.batches:
-        results.append(measure(n_list, plan.axes))
+        one = measure(n_list, plan.axes)
+        results.append(one)
         report.line(
-            f"{plan.axes.rate_cell}, {results[-1]['n_peak']} peaks, x{n_list}: {results[-1]['ms_a_list']:.4f} ms a list on "
-            f"the device, {results[-1]['ms']:.3f} ms until the axes of all are on the host"
+            f"{one['cell']}, {one['n_peak']} peaks, x{n_list}: {one['ms_a_list']:.4f} ms a list, "
+            f"{one['ms']:.3f} ms until the axes of all are on the host"
         )
 
 

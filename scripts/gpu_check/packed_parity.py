@@ -52,7 +52,8 @@ class Decoder:
             images, damaged = cupy.asarray(rows), cupy.zeros(3, np.int32)
             self._kernels.kernels_for(dtype).launch(
                 "decode_bslz4", (len(one.starts), 1), self._stream, packed=cupy.asarray(row[None]),
-                about=cupy.asarray(about), images=images, damaged=damaged, n_pixel=one.n_pixel, stride=len(row),
+                about=cupy.asarray(about), images=images, damaged=damaged, n_pixel=one.n_pixel,
+                stride=len(row),
             )  # fmt: skip
             before, found, behind = images.get(stream=self._stream)
             flags = damaged.get(stream=self._stream)

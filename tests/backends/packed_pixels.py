@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compressed pixels, whole and damaged, through the kernel that decodes them, on a device or in the emulator."""
+"""Compressed pixels, whole and damaged, through the kernel that decodes them, in the emulator or not."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -31,6 +31,7 @@ from backends.peakfinder8_cases import (
 )
 from backends.ways import bits, cuda_backend, fresh_device, search_batch
 
+from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.backends.cuda import sources
 from gpuidx.options import PeakOptions
 
@@ -134,6 +135,28 @@ def test_compressed_frames_give_the_peaks_of_the_others_in_the_same_batch(device
         found = found[::-1] if frames[0] is sent_so[-1] else found
         assert [bits(one.peaks) for one in found] == [bits(one.peaks) for one in expected]
     assert sum(len(one.peaks) for one in expected) > 20
+
+
+def test_bad_pixels_of_a_series_are_left_out(device):
+    plain = [frame_of(seed, "u2") for seed in range(3)]
+    rng = np.random.default_rng(7)
+    first, second, third = (rng.random(GEOMETRY.slab_shape) < 0.1 for _ in range(3))
+    backend = backend_of()
+    for masks, n_left in (
+        ((None, first, first), 0),
+        ((second, third, second), 0),
+        ((first, second, third), 1),
+    ):
+        frames = [compressed(frame) for frame in plain]
+        frames = [
+            replace(frame, packed=replace(frame.packed, masked=mask))
+            for frame, mask in zip(frames, masks, strict=True)
+        ]
+        found = search_batch(backend, frames)
+        assert sum(one is None for one in found) == n_left  # a batch has room for two tables
+        for frame, mask, one in zip(plain, masks, found, strict=True):
+            expected = PeakFinder(GEOMETRY, OPTIONS, FixedMasks(GEOMETRY, mask)).find(frame)
+            assert one is None or bits(one.peaks) == bits(expected)
 
 
 def test_a_damaged_frame_is_left_to_the_cpu_and_harms_no_other(device):
