@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compressed pixels that the device decodes against those of the CPU's library, whole and damaged.
-
-Damage is looked at last of all: should it take the device away, nothing else is lost with it.
-"""
+"""Compressed pixels that the device decodes against those of the CPU's library, whole and damaged."""
 
 from collections import Counter
 from itertools import product
@@ -20,6 +17,9 @@ MEANS = (0.0, 0.02, 3.0, 2000.0)
 
 BLOCKS = (8, 24, 1000)
 """Pixels of a block, besides bitshuffle's own choice."""
+
+N_FEW = 12
+"""Damaged chunks that compute-sanitizer sees."""
 
 UNTOUCHED = 0xA5
 """What memory beside a frame's pixels is filled with; it must stay so."""
@@ -106,6 +106,17 @@ def check_damage(report: Report, plan: Plan, device: int) -> None:
     report.line(
         f"{plan.packed.damaged} damaged chunks: {told}; {len(faults) or 'no'} fault(s); no error of CUDA"
     )
+
+
+def check_few(device: int) -> list[str]:
+    """Some damaged chunks for compute-sanitizer; what is wrong with what came of them."""
+    import cupy
+    from backends.packed_pixels import fault_of
+
+    cupy.cuda.Device(device).use()
+    decode = Decoder()
+    faults = [fault_of(seed, decode)[1] for seed in range(N_FEW)]
+    return [f"damaged chunk: {fault}" for fault in faults if fault]
 
 
 def _begin(report: Report, results: dict[str, object], device: int) -> bool:

@@ -126,6 +126,23 @@ class AxesPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServicePlan:
+    """What is done with the loop of a device process.
+
+    Attributes
+    ----------
+    paths
+        Cases, those of the goals.
+    n_frame, seconds
+        Of each measurement, whichever is less.
+    """
+
+    paths: tuple[Config, ...] = (Config(2048, "u2", SOME, 64), Config(4096, "u2", SOME, 32))
+    n_frame: int = 1_000_000
+    seconds: float = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is done.
 
@@ -139,7 +156,7 @@ class Plan:
         Further comparisons, by their names in `cases.GROUPS`.
     sanitizer_seconds, sanitizer_groups
         For each tool of compute-sanitizer; what it sees, by the names in `groups`, ``small`` for small cases,
-        ``trials`` for some indexing trials.
+        ``trials`` for some indexing trials, ``packed`` for compressed pixels.
     main_side
         Size of the frames of verdict, start-up and latency.
     configs
@@ -154,16 +171,16 @@ class Plan:
         Frames of the measurement of latency.
     start_types
         Pixel types whose kernels are compiled at start-up; all, as a run does, or one.
-    trials, axes, packed
-        Of the indexing trials, of those without a cell, of compressed frames.
+    trials, axes, packed, service
+        Of the indexing trials, those without a cell, compressed frames, the loop of a device process.
     """
 
-    seconds: float = 290.0
+    seconds: float = 350.0
     small: range = range(60)
     large: range = range(6)
     groups: tuple[str, ...] = ("types", "positions", "saturation", "fast", "candidates", "queue")
     sanitizer_seconds: float = 15.0
-    sanitizer_groups: tuple[str, ...] = ("trials", "types", "positions", "fast", "small")
+    sanitizer_groups: tuple[str, ...] = ("packed", "trials", "types", "positions", "fast", "small")
     main_side: int = 2048
     configs: tuple[Config, ...] = field(default_factory=lambda: tuple(all_configs()))
     ring_bytes: int = 1 << 30
@@ -175,6 +192,7 @@ class Plan:
     trials: TrialPlan = TrialPlan()
     axes: AxesPlan = AxesPlan()
     packed: PackedPlan = PackedPlan()
+    service: ServicePlan = ServicePlan()
 
 
 def all_configs() -> list[Config]:
@@ -192,7 +210,7 @@ def all_configs() -> list[Config]:
 FULL = Plan()
 
 QUICK = Plan(
-    seconds=150.0,
+    seconds=180.0,
     small=range(12),
     large=range(2),
     sanitizer_seconds=10.0,
@@ -210,6 +228,7 @@ QUICK = Plan(
     ),
     axes=AxesPlan(lists=TrialPlan(cells=("lyso", "cys"), sets=("few10", "clean"), benchmark=1), per_cell=1),
     packed=PackedPlan(every=3, damaged=200),
+    service=ServicePlan(seconds=2.0),
 )
 
 TINY = Plan(
@@ -218,7 +237,7 @@ TINY = Plan(
     large=range(0),
     groups=("types", "positions", "candidates"),
     sanitizer_seconds=200.0,
-    sanitizer_groups=("trials", "types"),
+    sanitizer_groups=("packed", "trials", "types"),
     main_side=128,
     configs=(Config(128, "u2", ALL, 32), Config(64, "i4", BLANK, 1)),
     ring_bytes=1 << 19,
@@ -254,5 +273,6 @@ TINY = Plan(
         repeats=1,
     ),
     packed=PackedPlan(every=13, damaged=12),
+    service=ServicePlan(paths=(Config(128, "u2", SOME, 3),), n_frame=14, seconds=100.0),
 )
 """Proves that the script works, on a device that is only pretended; its figures mean nothing."""
