@@ -267,8 +267,8 @@ def test_nothing_is_imported_that_the_script_does_not_ask_for(parts):
 
     code = (
         "import sys, numba; had = set(sys.modules)\n"
-        "from gpu_check import axes_parity, computed, environment, packed_parity, packed_rates, parity, rates\n"
-        "from gpu_check import sanitizer, start, trial_parity, trial_rates, verdict\n"
+        "from gpu_check import axes_parity, computed, environment, packed_parity, packed_rates\n"
+        "from gpu_check import parity, rates, sanitizer, start, trial_parity, trial_rates, verdict\n"
         "print(*{name.split('.')[0] for name in set(sys.modules) - had})"
     )
     path = os.pathsep.join([str(ROOT), str(ROOT / "scripts"), str(ROOT / "tests")])

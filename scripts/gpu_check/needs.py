@@ -36,9 +36,9 @@ COLLECTION = "libsanitizer-collection.so"
 """What the tool injects; some wheels have it where the tool does not look for it."""
 
 
-def missing_packages(wanted: Iterable[str] = PACKAGES) -> list[str]:
+def missing_packages(wanted: Iterable[str] | None = None) -> list[str]:
     """Names, as in `PACKAGES`, of the modules that are not there."""
-    return [name for name in wanted if importlib.util.find_spec(name) is None]
+    return [name for name in wanted or PACKAGES if importlib.util.find_spec(name) is None]
 
 
 def has_compression(report: Report, results: dict[str, Any]) -> bool:

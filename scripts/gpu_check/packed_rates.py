@@ -26,7 +26,6 @@ from gpuidx.backends.cuda.clock import median_ms, rate
 from gpuidx.backends.cuda.pixels import PixelUpload
 from gpuidx.backends.cuda.timing import copy_bandwidth
 from gpuidx.backends.cuda.traffic import Work, decoding_traffic
-from gpuidx.device import Service
 from gpuidx.errors import GpuidxError
 from gpuidx.flow.slots import Slots
 from gpuidx.handover import (
@@ -199,7 +198,8 @@ def measure_all(report: Report, plan: Plan, device: int) -> None:
     report.title("from slots to candidate lattices, as a device process does it")
     cupy.cuda.Device(device).use()
     report.data["decoding"], report.data["service"] = [], []
-    ways = (PACKED, PLAIN) if has_compression(report, report.data) else (PLAIN,)
+    if not has_compression(report, report.data):
+        return
     copy = copy_bandwidth(plan.copy_bytes, plan.repeats)
     images: CrystalImages | None = None
     for config in plan.service.paths:
@@ -208,7 +208,7 @@ def measure_all(report: Report, plan: Plan, device: int) -> None:
             continue
         if images is None or images.geometry.slab_shape[0] != config.side:
             images = CrystalImages(config.side)
-        for way in ways:
+        for way in (PACKED, PLAIN):
             cupy.get_default_memory_pool().free_all_blocks()  # a backend asks the driver how much is free
             try:
                 with laid(images, config, way, (IN_FLIGHT + 1) * config.n_frame) as ring:
@@ -292,4 +292,6 @@ def _path(
 
 
 def _serve(feed: Feed, ring: Laid, images: CrystalImages, backend: CudaBackend, latency: float) -> None:
+    from gpuidx.device import Service  # which needs one of the packages of compression
+
     Service(feed, ring.slots, images.geometry, backend, latency, time.monotonic).run()

@@ -273,6 +273,6 @@ TINY = Plan(
         repeats=1,
     ),
     packed=PackedPlan(every=13, damaged=12),
-    service=ServicePlan(paths=(Config(128, "u2", SOME, 3),), n_frame=14, seconds=100.0),
+    service=ServicePlan(paths=(Config(128, "u2", SOME, 3),), n_frame=11, seconds=100.0),
 )
 """Proves that the script works, on a device that is only pretended; its figures mean nothing."""
