@@ -46,7 +46,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         default=Path("gpu-check-output"),
         help="folder of the reports (default: %(default)s)",
     )
-    parser.add_argument("--quick", action="store_true", help="fewer cases: at most two and a half minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer cases: at most three minutes")
     parser.add_argument("--device", type=int, default=0, help="number of the device (default: 0)")
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(words)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from gpu_check.report import Report
 
@@ -41,11 +40,11 @@ def missing_packages(wanted: Iterable[str] | None = None) -> list[str]:
     return [name for name in wanted or PACKAGES if importlib.util.find_spec(name) is None]
 
 
-def has_compression(report: Report, results: dict[str, Any]) -> bool:
-    """Whether frames can be compressed here; if not, the report and the results of a part say so."""
+def has_compression(report: Report) -> bool:
+    """Whether frames can be compressed here; if not, the report says so."""
     missing = ", ".join(OF_COMPRESSION[name] for name in missing_packages(OF_COMPRESSION))
     if missing:
-        results["not run"] = f"missing: {missing}"
+        report.data["no compression"] = f"missing: {missing}"
         report.line(f"compressed frames: NOT RUN, missing: {missing}")
     return not missing
 

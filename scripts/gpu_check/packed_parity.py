@@ -66,7 +66,7 @@ def check_all(report: Report, plan: Plan, device: int) -> None:
     """Compare whole frames of all types and sizes."""
     report.title("compressed pixels: CUDA against the CPU's library")
     results = report.data["packed"] = {}
-    if not _begin(report, results, device):
+    if not _begin(report, device):
         return
     from backends.packed_pixels import counts, many_sizes, sent
 
@@ -89,7 +89,7 @@ def check_damage(report: Report, plan: Plan, device: int) -> None:
     """Damaged chunks: each is rejected or decoded as the library does, and the device lives on."""
     report.title("damaged compressed pixels")
     results = report.data["damage"] = {}
-    if not _begin(report, results, device):
+    if not _begin(report, device):
         return
     from backends.packed_pixels import fault_of
 
@@ -119,9 +119,9 @@ def check_few(device: int) -> list[str]:
     return [f"damaged chunk: {fault}" for fault in faults if fault]
 
 
-def _begin(report: Report, results: dict[str, object], device: int) -> bool:
+def _begin(report: Report, device: int) -> bool:
     """Use the device; False where packages are missing."""
     import cupy
 
     cupy.cuda.Device(device).use()
-    return has_compression(report, results)
+    return has_compression(report)

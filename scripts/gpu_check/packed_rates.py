@@ -198,7 +198,7 @@ def measure_all(report: Report, plan: Plan, device: int) -> None:
     report.title("from slots to candidate lattices, as a device process does it")
     cupy.cuda.Device(device).use()
     report.data["decoding"], report.data["service"] = [], []
-    if not has_compression(report, report.data):
+    if not has_compression(report):
         return
     copy = copy_bandwidth(plan.copy_bytes, plan.repeats)
     images: CrystalImages | None = None
