@@ -291,8 +291,8 @@ def _path(
     goal = f" (goal {LEAST_FRAMES[config.side]:.0f} on an H200)" if has_goal else ""
     report.line(
         f"{config.name}, {way}, {ring.n_byte / 1e6:.2f} MB a frame: {fast.frames_per_s:.0f} frames/s{goal}, "
-        f"batches {100 * result['full']:.0f} % full; at {steady.speed:.0f} frames/s latency {median:.1f} ms in "
-        f"the median (goal {MOST_MEDIAN_MS:.0f}), {late:.1f} ms for 99 % (goal {MOST_LATE_MS:.0f}); "
+        f"batches {100 * result['full']:.0f} % full; at {steady.speed:.0f} frames/s latency {median:.1f} ms "
+        f"in the median (goal {MOST_MEDIAN_MS:.0f}), {late:.1f} ms for 99 % (goal {MOST_LATE_MS:.0f}); "
         f"{result['left_to_cpu']} frames left to the CPU"
     )
 
