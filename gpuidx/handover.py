@@ -76,6 +76,9 @@ class Descriptor(NamedTuple):
     n_byte, block, starts
         Of an image that is compressed its bytes, pixels of a block, and where `Packed.starts` begin in the
         slot, bytes; all 0 for one that is not.
+    series, series_slot
+        The series whose pixel mask must be taken out, 0 for none, and the slot of the message that began it:
+        see `gpuidx.tasks.mask_in`.
     """
 
     offset: int
@@ -87,6 +90,8 @@ class Descriptor(NamedTuple):
     n_byte: int = 0
     block: int = 0
     starts: int = 0
+    series: int = 0
+    series_slot: int = 0
 
 
 def extra_bytes(geometry: Geometry) -> int:
@@ -164,8 +169,16 @@ def _offset(image: NDArray[Any], place: memoryview) -> int | None:
     return offset if 0 <= offset <= len(place) - FOUND_BYTES - image.nbytes else None
 
 
-def frame_in(place: memoryview, serial: int, descriptor: Descriptor, geometry: Geometry) -> Frame:
+def frame_in(
+    place: memoryview,
+    serial: int,
+    descriptor: Descriptor,
+    geometry: Geometry,
+    masked: NDArray[np.bool_] | None = None,
+) -> Frame:
     """The frame that a worker has laid down in a slot; nothing is copied.
+
+    *masked* is the pixel mask of its series, if that must be taken out.
 
     Raises
     ------
@@ -175,7 +188,7 @@ def frame_in(place: memoryview, serial: int, descriptor: Descriptor, geometry: G
     height, width = geometry.slab_shape
     image, packed = None, None
     if descriptor.n_byte:
-        packed = _packed_in(place, descriptor, height * width)
+        packed = _packed_in(place, descriptor, height * width, masked)
     else:
         image = np.frombuffer(place, descriptor.dtype, height * width, descriptor.offset)
         image = image.reshape(height, width)
@@ -191,7 +204,9 @@ def frame_in(place: memoryview, serial: int, descriptor: Descriptor, geometry: G
     )
 
 
-def _packed_in(place: memoryview, descriptor: Descriptor, n_pixel: int) -> Packed:
+def _packed_in(
+    place: memoryview, descriptor: Descriptor, n_pixel: int, masked: NDArray[np.bool_] | None
+) -> Packed:
     dtype, n_byte, block = np.dtype(descriptor.dtype), descriptor.n_byte, descriptor.block
     if not 0 < block <= PACKED_BLOCK // dtype.itemsize or block % 8 or dtype.kind not in "ui":
         raise ValueError(f"blocks of {block} pixels of type {dtype}")
@@ -204,6 +219,7 @@ def _packed_in(place: memoryview, descriptor: Descriptor, n_pixel: int) -> Packe
         starts=starts,
         dtype=dtype,
         block=block,
+        masked=masked,
     )
 
 

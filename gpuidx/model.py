@@ -119,12 +119,16 @@ class Packed:
         One of `PIXEL_TYPES` but f4, or of `BYTE_TYPES`; little-endian.
     block
         Pixels of a block; the last one may have fewer.
+    masked : (ss, fs) bool
+        Pixels of the slab that are bad in the whole series, by the sender's pixel mask; the same array object
+        for the same mask.  None if there are none.
     """
 
     data: NDArray[np.uint8]
     starts: NDArray[np.int32]
     dtype: np.dtype[Any]
     block: int
+    masked: NDArray[np.bool_] | None = None
 
 
 def block_count(n_pixel: int, block: int) -> int:

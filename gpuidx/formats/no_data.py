@@ -58,13 +58,9 @@ class NoData:
     def __init__(self, setting: Setting) -> None:
         self.masks, self.buffers, self.notes = setting.masks, setting.buffers, setting.notes
 
-    def is_known(
-        self, unused: int | None, masked: NDArray[np.bool_] | None = None, greatest: int | None = None
-    ) -> bool:
-        """Whether kernels leave out what `taken_out` would by themselves, so that nobody has to look."""
-        return self.masks is None or (
-            masked is None and _unknown(unused, greatest, self.masks.rules) == (None, None)
-        )
+    def is_known(self, unused: int | None, greatest: int | None = None) -> bool:
+        """Whether kernels leave out by value what `taken_out` would, so that nobody has to look."""
+        return self.masks is None or _unknown(unused, greatest, self.masks.rules) == (None, None)
 
     def taken_out(
         self,

@@ -4,6 +4,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
@@ -60,6 +61,7 @@ class OneImage:
         without_bad: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
         source_id: str = "",
         packs: bool = True,
+        masked: NDArray[np.bool_] | None = None,
     ) -> Frame:
         """The frame of a message.
 
@@ -77,7 +79,9 @@ class OneImage:
         source_id
             Of the frame.
         packs
-            Whether a chunk may be left to a device, for *without_bad* has nothing to do.
+            Whether a chunk may be left to a device, for *without_bad* does no more than take *masked* out.
+        masked : (ss, fs)
+            Pixels that are bad in the whole series.
 
         Raises
         ------
@@ -92,7 +96,7 @@ class OneImage:
         image = image_of() if self.with_image else None
         packed = None
         if self.buffers.packs and packs:
-            packed = left_packed(image, self.geometry.arrays, self.geometry.slab_shape)
+            packed = left_packed(image, self.geometry.arrays, self.geometry.slab_shape, masked)
         if isinstance(image, Chunk):
             image = decompressed(image) if packed is None else None
         return Frame(

@@ -10,10 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpuidx.backends.constants import PACKED_BLOCK, PACKED_PIXEL
 from gpuidx.formats.chunks import HEAD_BYTES, Chunk, decompressed
 from gpuidx.formats.loops import as_bytes, starts_of_blocks
+from gpuidx.formats.no_data import NoData
 from gpuidx.geometry import DataArray
 from gpuidx.model import BYTE_TYPES, PIXEL_TYPES, Frame, Packed, block_count
 
@@ -21,7 +23,12 @@ TYPES = tuple(f"<{name}" for name in PIXEL_TYPES if name != "f4") + tuple(f"|{na
 """dtypes of pixels that devices decode."""
 
 
-def left_packed(chunk: object, arrays: Sequence[DataArray], shape: tuple[int, int]) -> Packed | None:
+def left_packed(
+    chunk: object,
+    arrays: Sequence[DataArray],
+    shape: tuple[int, int],
+    masked: NDArray[np.bool_] | None = None,
+) -> Packed | None:
     """The pixels of a chunk, left to a device; None if one could not decode them.
 
     Parameters
@@ -32,6 +39,8 @@ def left_packed(chunk: object, arrays: Sequence[DataArray], shape: tuple[int, in
         Where the geometry's panels lie.
     shape : (ss, fs)
         Of the slab.
+    masked : (ss, fs)
+        Pixels that are bad in the whole series.
     """
     if not isinstance(chunk, Chunk) or chunk.compression != "bslz4" or chunk.dtype.str not in TYPES:
         return None
@@ -46,11 +55,11 @@ def left_packed(chunk: object, arrays: Sequence[DataArray], shape: tuple[int, in
     data = as_bytes(chunk.data)
     starts = np.empty(n_block + 1, np.int32)
     starts_of_blocks(data, HEAD_BYTES, starts)
-    return Packed(data=data, starts=starts, dtype=chunk.dtype, block=block)
+    return Packed(data=data, starts=starts, dtype=chunk.dtype, block=block, masked=masked)
 
 
-def with_pixels(frame: Frame, shape: tuple[int, int]) -> Frame:
-    """The frame with its pixels decoded if they are not yet.
+def with_pixels(frame: Frame, shape: tuple[int, int], no_data: NoData) -> Frame:
+    """The frame with its pixels decoded if they are not yet, without those that are bad in its whole series.
 
     Raises
     ------
@@ -65,4 +74,4 @@ def with_pixels(frame: Frame, shape: tuple[int, int]) -> Frame:
         data=packed.data.data, compression="bslz4", dtype=dtype, shape=shape,
         size=shape[0] * shape[1] * dtype.itemsize, block=packed.block * dtype.itemsize,
     )  # fmt: skip
-    return replace(frame, image=decompressed(chunk), packed=None)
+    return replace(frame, image=no_data.taken_out(decompressed(chunk), None, packed.masked), packed=None)

@@ -14,6 +14,7 @@ from backends.packed_pixels import (
     counts,
     decoded,
     fault_of,
+    many_sizes,
     module,
     packed,
     reference,
@@ -31,6 +32,7 @@ from backends.peakfinder8_cases import (
 from backends.ways import bits, cuda_backend, fresh_device, search_batch
 from thorough import sample
 
+from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.backends.cuda import sources
 from gpuidx.options import PeakOptions
 
@@ -44,9 +46,9 @@ OPTIONS = PeakOptions(peaks="peakfinder8", threshold=8.0, min_snr=3.0, min_pix_c
 @pytest.mark.parametrize("mode", ["fast", "check"])
 def test_pixels_are_those_of_the_library(dtype, mode):
     rng = np.random.default_rng(3)
-    whole = LZ4_BLOCK // np.dtype(dtype).itemsize
-    sizes = [8, 9, 15, 31, 32, 33, 40, 100, 255, 1000, whole // 2 + 13]
-    sizes += [whole - 1, whole, whole + 1, whole + 8, whole + 47] if mode == "fast" else [whole + 11]
+    sizes = many_sizes(dtype)
+    if mode == "check":
+        sizes = [*sizes[:11], LZ4_BLOCK // np.dtype(dtype).itemsize + 11]
     for number, n_pixel in enumerate(sizes):
         for mean in (0, 0.02, 3, 2000) if mode == "fast" else ((0.02, 30)[number % 2],):
             image = counts(rng, n_pixel, dtype, mean)
@@ -134,6 +136,28 @@ def test_compressed_frames_give_the_peaks_of_the_others_in_the_same_batch(device
         found = found[::-1] if frames[0] is sent_so[-1] else found
         assert [bits(one.peaks) for one in found] == [bits(one.peaks) for one in expected]
     assert sum(len(one.peaks) for one in expected) > 20
+
+
+def test_bad_pixels_of_a_series_are_left_out(device):
+    plain = [frame_of(seed, "u2") for seed in range(3)]
+    rng = np.random.default_rng(7)
+    first, second, third = (rng.random(GEOMETRY.slab_shape) < 0.1 for _ in range(3))
+    backend = backend_of()
+    for masks, n_left in (
+        ((None, first, first), 0),
+        ((second, third, second), 0),
+        ((first, second, third), 1),
+    ):
+        frames = [compressed(frame) for frame in plain]
+        frames = [
+            replace(frame, packed=replace(frame.packed, masked=mask))
+            for frame, mask in zip(frames, masks, strict=True)
+        ]
+        found = search_batch(backend, frames)
+        assert sum(one is None for one in found) == n_left  # a batch has room for two tables
+        for frame, mask, one in zip(plain, masks, found, strict=True):
+            expected = PeakFinder(GEOMETRY, OPTIONS, FixedMasks(GEOMETRY, mask)).find(frame)
+            assert one is None or bits(one.peaks) == bits(expected)
 
 
 def test_a_damaged_frame_is_left_to_the_cpu_and_harms_no_other(device):
