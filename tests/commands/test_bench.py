@@ -76,7 +76,7 @@ def test_a_gpu_is_in_table_and_needs():
         ("--run=--nonsense", "nonsense"),
         ("--run='", "--run"),
         ("--run=--zmq-receivers=1", "--zmq-receivers"),
-    ],  # fmt: skip
+    ],
 )
 def test_wrong_options_are_refused_before_anything_is_measured(capsys, word, said):
     assert call(["bench", "--size=64", word]) == 2
