@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gpuidx.backends.constants import MAX_PEAKS, MOST_LATTICES, PACKED_BLOCK, PACKED_PIXEL
 from gpuidx.backends.unknown_cell_constants import MOST_TRIES_UNKNOWN, MOST_VECTORS
 from gpuidx.geometry.detector import Geometry
-from gpuidx.model import Candidate, Found, Frame, Packed, PeakList, block_count
+from gpuidx.model import NO_LIMITS, Candidate, Found, Frame, Packed, PeakList, block_count
 from gpuidx.units import energy_of_wavelength
 
 DECODE, FINISH, WHOLE = 0, 1, 2
@@ -79,6 +79,8 @@ class Descriptor(NamedTuple):
     series, series_slot
         The series whose pixel mask must be taken out, 0 for none, and the slot of the message that began it:
         see `gpuidx.tasks.mask_in`.
+    low, high
+        Its `Packed.limits`.
     """
 
     offset: int
@@ -92,6 +94,8 @@ class Descriptor(NamedTuple):
     starts: int = 0
     series: int = 0
     series_slot: int = 0
+    low: float = NO_LIMITS[0]
+    high: float = NO_LIMITS[1]
 
 
 def extra_bytes(geometry: Geometry) -> int:
@@ -154,7 +158,8 @@ def _packed_down(
         frame = replace(frame, packed=replace(packed, data=data))
     return frame, Descriptor(
         offset, _letters(packed.dtype), frame.wavelength, *frame.detector.given,
-        n_byte=packed.data.nbytes, block=packed.block, starts=begin,
+        n_byte=packed.data.nbytes, block=packed.block, starts=begin, low=packed.limits[0],
+        high=packed.limits[1],
     )  # fmt: skip
 
 
@@ -220,6 +225,7 @@ def _packed_in(
         dtype=dtype,
         block=block,
         masked=masked,
+        limits=(descriptor.low, descriptor.high),
     )
 
 

@@ -138,6 +138,42 @@ def test_a_part_that_fails_is_told_and_keeps_no_other_from_its_work(parts, tmp_p
     assert report.data["goals"]
 
 
+class Time:
+    """Stands for the module: time goes on only while somebody sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def test_a_frame_that_waits_for_a_slot_has_arrived_already(parts, monkeypatch):
+    from gpu_check import feed
+
+    clock = Time()
+    monkeypatch.setattr(feed, "time", clock)
+    one = feed.Feed([("first",), ("second",)], 4, 100.0, speed=10.0)
+    assert one.poll(None) == [(0, 0, "first")]
+    assert one.poll(None) == [(1, 1, "second")]
+    assert clock.now == pytest.approx(0.1)
+    clock.now = 0.35
+    assert one.poll(0.0) == []
+    one.answer(0, "found")
+    one.answer(1, "on the CPU", "why")
+    assert one.poll(None) == [(2, 0, "first"), (3, 1, "second")]
+    clock.now = 0.6
+    assert one.poll(0.4) == []
+    one.answer_all([(2, "found"), (3, "found")])
+    assert one.poll(None) is None
+    assert one.latencies == pytest.approx([1.0 - 0.2, 1.0 - 0.3])
+    assert one.frames_per_s == pytest.approx(2 / (1.0 - 0.35))
+    assert one.answers == {"found": 3, "on the CPU": 1}
+
+
 def test_every_compared_case_has_peaks(parts):
     from gpu_check.cases import GROUPS, for_cpu, small_run
 

@@ -19,11 +19,11 @@ from gpuidx.options import Options
 from gpuidx.simulation import encode_dectris, encode_hdf5
 from gpuidx.simulation.detector import LYSOZYME, default_geometry
 
-PACKED = {"hdf5 bslz4", "hdf5, second of three", "seedee bslz4", "lclstreamer"}
-"""Of `FORMATS`, those that stay compressed with `GEOMETRY`."""
-
 DECTRIS = {"dectris v1 bs-lz4<", "dectris v2 bslz4", "jungfraujoch"}
-"""Those that do where the geometry flags the value of pixels without one."""
+"""Of `FORMATS`, those in which pixels have a value that says that they have none."""
+
+PACKED = DECTRIS | {"hdf5 bslz4", "hdf5, second of three", "seedee bslz4", "lclstreamer"}
+"""Those that stay compressed."""
 
 
 def geometry_with(more: str):
@@ -102,35 +102,36 @@ def test_a_device_finds_the_compressed_pixels_where_it_is_told(usual, name, hold
     np.testing.assert_array_equal(decoded.image, image_of(HIT))
 
 
-@pytest.mark.parametrize("name", sorted(DECTRIS))
-def test_detectors_with_values_for_bad_pixels_need_a_flag_in_the_geometry(name):
-    with_flag = pipeline_of(geometry_with("flag_equal = 65535"))
-    for using, is_packed in ((with_flag, True), (pipeline_of(), False)):
-        place, message, size = sent(name, BLANK)
-        frame, _ = using.lay_down(message, place, size)
-        assert (frame.packed is not None) == is_packed
-
-
 MASK = np.zeros(GEOMETRY.slab_shape, np.uint32)
 MASK[: SIZE // 3] = 1
 """Pixels that a detector calls bad; there are peaks among them."""
 
+BRIGHT = 300
+"""Counts that the detector calls the greatest."""
+
+ABOUT = {"saturation_value": BRIGHT}
 STARTS = {
-    "dectris v1 bs-lz4<": encode_dectris.v1_start(1, {}, MASK),
-    "dectris v2 bslz4": encode_dectris.v2_start({}, pixel_mask={"threshold_1": MASK}),
-    "jungfraujoch": encode_dectris.v2_start({}, pixel_mask={"threshold_1": MASK}),
+    "dectris v1 bs-lz4<": encode_dectris.v1_start(1, ABOUT, MASK),
+    "dectris v2 bslz4": encode_dectris.v2_start(ABOUT, pixel_mask={"threshold_1": MASK}),
+    "jungfraujoch": encode_dectris.v2_start(ABOUT, pixel_mask={"threshold_1": MASK}),
 }
 
 
 def with_mask(name: str, number: int):
     """A slot with a frame of a series with `MASK`, its message, and bytes that this takes."""
-    parts, _ = FORMATS[name](image_of(number), number)
+    image = image_of(number)
+    image[::7, ::5] = 65535
+    parts, _ = FORMATS[name](image, number)
     return slot_with(parts, STARTS[name])
 
 
-@pytest.mark.parametrize("name", sorted(DECTRIS))
-def test_a_pixel_mask_leaves_frames_compressed_and_their_chunks_the_same(name):
-    using = pipeline_of(geometry_with("flag_equal = 65535"))
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [(name, "") for name in sorted(DECTRIS)]
+    + [("dectris v2 bslz4", flags) for flags in ("flag_equal = 65535", "flag_morethan = 200")],
+)
+def test_a_series_with_bad_pixels_stays_compressed_and_its_chunks_are_the_same(name, flags):
+    using = pipeline_of(geometry_with(flags))
     for number in (HIT, BLANK):
         place, message, _ = with_mask(name, number)
         expected = text(place, using.process(message, place))

@@ -87,7 +87,7 @@ def check(done, header: str, numbers: range = range(N_FRAME)) -> None:
 
 
 def test_frames_of_a_dectris_series_take_values_and_bad_pixels_from_its_start(tmp_path: Path) -> None:
-    text = "flag_equal = 65535\n" + geometry("incident_energy", f"{DISTANCE}", "threshold_1")
+    text = geometry("incident_energy", f"{DISTANCE}", "threshold_1")
     runs = []
     for device in ("", "healthy"):
         folder = tmp_path / f"device {device}"

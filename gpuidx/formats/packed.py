@@ -17,7 +17,7 @@ from gpuidx.formats.chunks import HEAD_BYTES, Chunk, decompressed
 from gpuidx.formats.loops import as_bytes, starts_of_blocks
 from gpuidx.formats.no_data import NoData
 from gpuidx.geometry import DataArray
-from gpuidx.model import BYTE_TYPES, PIXEL_TYPES, Frame, Packed, block_count
+from gpuidx.model import BYTE_TYPES, NO_LIMITS, PIXEL_TYPES, Frame, Packed, block_count
 
 TYPES = tuple(f"<{name}" for name in PIXEL_TYPES if name != "f4") + tuple(f"|{name}" for name in BYTE_TYPES)
 """dtypes of pixels that devices decode."""
@@ -28,6 +28,7 @@ def left_packed(
     arrays: Sequence[DataArray],
     shape: tuple[int, int],
     masked: NDArray[np.bool_] | None = None,
+    limits: tuple[float, float] | None = NO_LIMITS,
 ) -> Packed | None:
     """The pixels of a chunk, left to a device; None if one could not decode them.
 
@@ -41,8 +42,12 @@ def left_packed(
         Of the slab.
     masked : (ss, fs)
         Pixels that are bad in the whole series.
+    limits
+        Of the values of pixels, see `Packed`; None if those without a value cannot be told so.
     """
-    if not isinstance(chunk, Chunk) or chunk.compression != "bslz4" or chunk.dtype.str not in TYPES:
+    if limits is None or not isinstance(chunk, Chunk):
+        return None
+    if chunk.compression != "bslz4" or chunk.dtype.str not in TYPES:
         return None
     n_pixel, itemsize = shape[0] * shape[1], chunk.dtype.itemsize
     is_slab = len(arrays) == 1 and arrays[0].shape == shape and chunk.shape[-2:] == shape
@@ -55,7 +60,7 @@ def left_packed(
     data = as_bytes(chunk.data)
     starts = np.empty(n_block + 1, np.int32)
     starts_of_blocks(data, HEAD_BYTES, starts)
-    return Packed(data=data, starts=starts, dtype=chunk.dtype, block=block, masked=masked)
+    return Packed(data=data, starts=starts, dtype=chunk.dtype, block=block, masked=masked, limits=limits)
 
 
 def with_pixels(frame: Frame, shape: tuple[int, int], no_data: NoData) -> Frame:
@@ -74,4 +79,8 @@ def with_pixels(frame: Frame, shape: tuple[int, int], no_data: NoData) -> Frame:
         data=packed.data.data, compression="bslz4", dtype=dtype, shape=shape,
         size=shape[0] * shape[1] * dtype.itemsize, block=packed.block * dtype.itemsize,
     )  # fmt: skip
-    return replace(frame, image=no_data.taken_out(decompressed(chunk), None, packed.masked), packed=None)
+    image, masked = decompressed(chunk), packed.masked
+    if packed.limits != NO_LIMITS:
+        outside = (image < packed.limits[0]) | (image > packed.limits[1])
+        masked = outside if masked is None else masked | outside
+    return replace(frame, image=no_data.taken_out(image, None, masked), packed=None)

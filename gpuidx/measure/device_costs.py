@@ -33,7 +33,7 @@ def device_costs(subject: Subject, device: int) -> DeviceCosts:
     begin_on(device)
     with page_locked(len(sent) * subject.slot_bytes) as ring:
         slots = ring.memory.reshape(len(sent), -1)
-        frames = [_laid_down(pipeline, one) for one in subject.received(sent, slots)]
+        frames = [on_device(pipeline, one) for one in subject.received(sent, slots)]
         blanks, hits = frames[:DISTINCT], frames[DISTINCT:]
         for shown in (blanks, hits):
             begin_on(device)
@@ -46,8 +46,8 @@ def device_costs(subject: Subject, device: int) -> DeviceCosts:
     return costs_from(times, n_frame, *seconds)
 
 
-def _laid_down(pipeline: Pipeline, laid: InSlot) -> Frame:
-    """As the device's process finds it."""
+def on_device(pipeline: Pipeline, laid: InSlot) -> Frame:
+    """A message laid down in its slot, as the process of the device finds it there."""
     frame, descriptor = pipeline.lay_down(*laid)
     if descriptor is None:
         return frame

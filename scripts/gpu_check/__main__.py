@@ -80,8 +80,9 @@ def main() -> int:
 
 def _prepare(report: Report, wheels: Path | None, target: Path) -> None:
     """Say what is missing, and install it if there is a folder of wheels."""
-    missing = needs.missing_packages()
-    report.line(f"missing packages: {', '.join(needs.PACKAGES[name] for name in missing) or 'none'}")
+    known = needs.PACKAGES | needs.OF_COMPRESSION
+    missing = [known[name] for name in needs.missing_packages(known)]
+    report.line(f"missing packages: {', '.join(missing) or 'none'}")
     if wheels is not None:
         lines: list[str] = []
         needs.install(wheels.resolve(), target, lines)

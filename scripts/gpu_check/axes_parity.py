@@ -78,7 +78,7 @@ class Compared:
 
 def compare(lists: list[TrueList], plan: AxesPlan) -> Compared:
     """Axes of all lists at once, then one after the other on the CPU."""
-    trials = UnknownCellTrials(IndexOptions(axis_range=plan.axis_range))
+    trials = UnknownCellTrials(IndexOptions(axis_range=plan.axis_range, retry=False))
     compared = Compared(0, 0, 0, [], [])
     for number, (one, axes) in enumerate(
         zip(lists, axes_of([one.q for one in lists], plan.axis_range), strict=True)

@@ -111,7 +111,7 @@ class AxesPlan:
 
     lists: TrialPlan = field(
         default_factory=lambda: TrialPlan(
-            cells=("lyso", "p1", "insu", "cys"), sets=("few10", "clean", "random"), benchmark=2
+            cells=("lyso", "p1", "insu", "cys"), sets=("few10", "clean", "random"), benchmark=1
         )
     )
     n_peak: int = 60

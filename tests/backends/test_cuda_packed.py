@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The kernel that decodes compressed pixels: the pixels of the CPU's library, and never a byte outside."""
 
+import math
 from dataclasses import replace
 
 import emulator
@@ -34,6 +35,7 @@ from thorough import sample
 
 from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.backends.cuda import sources
+from gpuidx.model import NO_LIMITS
 from gpuidx.options import PeakOptions
 
 emulator.need("g++", "cupy")
@@ -158,6 +160,29 @@ def test_bad_pixels_of_a_series_are_left_out(device):
         for frame, mask, one in zip(plain, masks, found, strict=True):
             expected = PeakFinder(GEOMETRY, OPTIONS, FixedMasks(GEOMETRY, mask)).find(frame)
             assert one is None or bits(one.peaks) == bits(expected)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "limits"),
+    [
+        ("u2", (-math.inf, 60.0)),
+        ("u4", (-math.inf, 4294967040.0)),
+        ("i4", (3.0, math.inf)),
+        ("u1", (1.0, 90.0)),
+    ],
+)
+def test_values_beyond_the_limits_of_a_frame_are_left_out(device, dtype, limits):
+    frame = frame_of(4, dtype)
+    frame.image[3::9, ::5] = np.iinfo(dtype).max if dtype != "i4" else np.iinfo(dtype).min
+    one = compressed(frame)
+    backend = backend_of()
+    for given in (limits, NO_LIMITS):
+        (found,) = search_batch(backend, [replace(one, packed=replace(one.packed, limits=given))])
+        outside = (frame.image < given[0]) | (frame.image > given[1])
+        assert outside.any() == (given is limits)
+        wide = replace(frame, image=frame.image.astype({"u1": "u2"}.get(dtype, dtype)))
+        expected = PeakFinder(GEOMETRY, OPTIONS, FixedMasks(GEOMETRY, outside)).find(wide)
+        assert bits(found.peaks) == bits(expected)
 
 
 def test_a_damaged_frame_is_left_to_the_cpu_and_harms_no_other(device):

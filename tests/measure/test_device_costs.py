@@ -1,48 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`gpuidx.measure.device_costs`: on a pretended device, and what is made of times."""
+"""`gpuidx.measure.device_costs`: frames as a device finds them, and what is made of times."""
 
-import json
-import os
-import subprocess
-import sys
-
+import numpy as np
 import pytest
-from emulator import need, program
 
 from gpuidx.measure.device import SearchTimes
-from gpuidx.measure.device_costs import costs_from
-
-BODY = """
-import json, sys
-from dataclasses import asdict
-from pathlib import Path
-
-from gpuidx.measure import device_costs as own
+from gpuidx.measure.device_costs import costs_from, on_device
 from gpuidx.measure.subject import BuiltIn, Subject
+from gpuidx.pipeline import Pipeline
 from gpuidx.simulation.formats import EncodeSettings
 from gpuidx.simulation.settings import FrameSettings
 
-own.LEAST_BATCHES, own.REPEATS = 1, 1
-frames, messages = FrameSettings(dtype="u2"), EncodeSettings(format="seedee", compression="bslz4")
-subject = Subject(Path(sys.argv[1]), BuiltIn(64), frames, messages, words="--indexing=none --gpu-batch=2")
-batches, timed = [], own.search_times
-own.search_times = lambda batch, *more: (batches.append(batch), timed(batch, *more))[1]
-costs = asdict(own.device_costs(subject, 0))
-print(json.dumps(costs | {"packed": [frame.packed is not None for frame in batches[0]]}))
-"""
 
-
-def test_copies_and_kernels_of_a_frame_are_timed_with_pixels_as_compressed_as_in_a_run(tmp_path):
-    need("g++", "cupy")
-    done = subprocess.run(
-        [sys.executable, "-c", BODY, tmp_path],
-        capture_output=True, text=True, env=os.environ | program.environment(), timeout=280, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    costs = json.loads(done.stdout)
-    assert costs["upload"] > 0
-    assert costs["search"] > 0
-    assert costs["packed"] == [True, True]
+def test_frames_lie_in_the_slots_as_compressed_as_in_a_run(tmp_path):
+    messages = EncodeSettings(format="seedee", compression="bslz4")
+    subject = Subject(tmp_path, BuiltIn(64), FrameSettings(dtype="u2"), messages)
+    pipeline = Pipeline(subject.options(), subject.geometry, subject.cell)
+    slots = np.empty((len(subject.hits), subject.slot_bytes), np.uint8)
+    for laid, slot in zip(subject.received(subject.hits, slots), slots, strict=True):
+        frame = on_device(pipeline, laid)
+        assert frame.image is None
+        assert all(np.shares_memory(part, slot) for part in (frame.packed.data, frame.packed.starts))
 
 
 @pytest.mark.parametrize(("hit", "trials"), [(1.5e-3, 0.5e-3), (0.9e-3, 0.0)])
