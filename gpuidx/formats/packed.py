@@ -5,6 +5,7 @@ A chunk stays compressed if a device can decode it and nobody has to look at its
 with LZ4, all panels in one array that is the slab, integers.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -79,8 +80,13 @@ def with_pixels(frame: Frame, shape: tuple[int, int], no_data: NoData) -> Frame:
         data=packed.data.data, compression="bslz4", dtype=dtype, shape=shape,
         size=shape[0] * shape[1] * dtype.itemsize, block=packed.block * dtype.itemsize,
     )  # fmt: skip
-    image, masked = decompressed(chunk), packed.masked
-    if packed.limits != NO_LIMITS:
-        outside = (image < packed.limits[0]) | (image > packed.limits[1])
-        masked = outside if masked is None else masked | outside
-    return replace(frame, image=no_data.taken_out(image, None, masked), packed=None)
+    image, bad, (low, high) = decompressed(chunk), packed.masked, packed.limits
+    if low > -math.inf:
+        bad = _united(bad, image < math.ceil(low))
+    if high < math.inf:
+        bad = _united(bad, image > math.floor(high))
+    return replace(frame, image=no_data.taken_out(image, None, bad), packed=None)
+
+
+def _united(some: NDArray[np.bool_] | None, others: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return others if some is None else some | others
