@@ -28,7 +28,7 @@ from gpuidx.flow.stop import Stop, interruptible
 from gpuidx.geometry import Geometry, read_geometry
 from gpuidx.harvest import write_harvest
 from gpuidx.intake import Intake
-from gpuidx.options import PARTS_VARIABLE, Options, with_rank
+from gpuidx.options import PARTS_VARIABLE, Options
 from gpuidx.proposal import CellSearch
 from gpuidx.record import Answered, Record
 from gpuidx.route import Route
@@ -71,7 +71,7 @@ def run(options: Options, argv: Sequence[str]) -> int:
     Parameters
     ----------
     options
-        With the token, if one is needed (`gpuidx.options.with_token`).
+        With token and rank, if they are needed (`gpuidx.options.with_token`, `with_rank`).
     argv
         The command line, for the head of the stream.
 
@@ -80,7 +80,6 @@ def run(options: Options, argv: Sequence[str]) -> int:
     GpuidxError
         With what ended the run; its `exit_code` is that of the program.
     """
-    options = with_rank(options)
     source = open_source(options)
     geometry = read_geometry(options.geometry)
     cell = read_cell(options.pdb) if options.pdb else None
