@@ -101,6 +101,7 @@ def work_with_device(
                     port.answer(serial, SEVERAL, count)
                     continue
                 frame, descriptor = pipeline.lay_down(message, place, messages.bytes_in_slot(task))
+                descriptor = _with_mask(descriptor, frame, task, messages)
                 if step == handover.DECODE and descriptor is not None:
                     kept[serial] = frame, pipeline.take_notes()
                     port.answer(serial, handover.DECODED, *descriptor)
@@ -111,6 +112,17 @@ def work_with_device(
             _reject(port, serial, rejected, notes + pipeline.take_notes())
         else:
             _answer(port, serial, done, notes + pipeline.take_notes(), pipeline.cells(done.result))
+
+
+def _with_mask(
+    descriptor: handover.Descriptor | None, frame: Frame, task: Task, messages: Messages
+) -> handover.Descriptor | None:
+    """A descriptor that tells of the pixel mask of the frame's series; None if there is no room for that."""
+    if descriptor is None or frame.packed is None or frame.packed.masked is None:
+        return descriptor
+    if not messages.keep_mask(task, frame.packed.masked):
+        return None
+    return descriptor._replace(series=task.series, series_slot=task.series_slot)
 
 
 def _begin(

@@ -14,13 +14,15 @@ BATCH, LEAST_BATCHES, REPEATS = 32, 8, 10
 """Frames of a batch, batches of the whole path, and repetitions of what is timed alone."""
 
 
-def device_costs(subject: Subject, device: int, batch: int = BATCH) -> DeviceCosts:
-    """What a frame costs one device.
+def device_costs(subject: Subject, device: int) -> DeviceCosts:
+    """What a frame costs one device, in batches of `BATCH` unless the run says ``--gpu-batch``.
 
     Trials are what the whole path takes longer for hits than for blanks, so they are 0 as far as they hide
     behind the bus.
     """
-    options = replace(subject.options(), gpu_batch=batch)
+    options = subject.options()
+    batch = options.gpu_batch or BATCH
+    options = replace(options, gpu_batch=batch)
     pipeline = Pipeline(replace(options, backend="cpu"), subject.geometry, subject.cell)
     geometry, masks = subject.geometry, pipeline.masks
     shown = [

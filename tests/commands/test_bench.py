@@ -2,8 +2,12 @@
 """`gpuidx bench`: a short measurement, and what is said of one."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
+from emulator import need, program
 
 from gpuidx.cli import call
 from gpuidx.commands.bench_report import Report
@@ -45,6 +49,23 @@ def test_a_measurement_names_stages_limit_and_needs(capsys):
     assert values["run"]["hits"] == pytest.approx(0.5, abs=0.2)
     assert values["rate"] == min(values["limits"].values())
     assert values["needs"]["cores"] > 1
+
+
+def test_a_measurement_with_a_device_times_its_copies_and_kernels():
+    need("g++", "cupy")
+    words = ["bench", "--backend=cuda", "--size=64", "--seconds=0.1", "-j1", "--json"]
+    words += ["--format=seedee", "--compression=bslz4", "--dtype=u2", "--run=--gpu-batch=2 --indexing=none"]
+    done = subprocess.run(
+        [sys.executable, "-m", "gpuidx", *words], env=os.environ | program.environment(),
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    assert values["machine"]["gpus"] == 1
+    assert values["machine"]["note"].startswith("backend: cuda (device 0: Pretended device")
+    assert values["costs"]["device"]["upload"] > 0
+    assert values["costs"]["device"]["search"] > 0
+    assert values["run"]["rate"] > 0
 
 
 def test_the_verdict_says_what_limits_and_what_a_rate_needs():

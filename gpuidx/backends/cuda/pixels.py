@@ -15,7 +15,7 @@ from gpuidx.backends.cuda.buffers import ImageBuffer, packed_stride
 from gpuidx.backends.cuda.kernels import Kernels
 from gpuidx.backends.cuda.peakfinder8 import DeviceTables
 from gpuidx.backends.values import check_image
-from gpuidx.model import BYTE_TYPES, PIXEL_TYPES, Frame, Packed, block_count
+from gpuidx.model import BYTE_TYPES, NO_LIMITS, PIXEL_TYPES, Frame, Packed, block_count
 
 FILE = "bslz4.cu"
 
@@ -80,7 +80,7 @@ class PixelUpload:
         room
             On the device.
         frames
-            With pixels, whose `pixel_type` was seen.
+            With pixels, whose `pixel_type` was seen; of the same `limits_of`.
         first
             Row of the first one in the batch.
         n_packed
@@ -104,7 +104,8 @@ class PixelUpload:
             room.host_about[end_packed] = end_packed, row, packed.data.nbytes, packed.block
             most = max(most, len(packed.starts))
             end_packed += 1
-        return Part(first, first + len(frames), images, tables, n_packed, end_packed, most)
+        limits = limits_of(frames[0])
+        return Part(first, first + len(frames), images, tables, limits, n_packed, end_packed, most)
 
     def decode(self, room: ImageBuffer, part: Part, damaged: Any, stream: Any) -> None:
         """Have the compressed pixels of a part decoded, and the frames marked in which some are damaged.
@@ -136,6 +137,11 @@ class PixelUpload:
 def pixels_of(frame: Frame) -> Any:
     """What has the dtype of a frame's pixels."""
     return frame.image if frame.packed is None else frame.packed
+
+
+def limits_of(frame: Frame) -> tuple[float, float]:
+    """Least and greatest value of a pixel that has one, as far as nobody has looked yet."""
+    return NO_LIMITS if frame.packed is None else frame.packed.limits
 
 
 def _copy(target: int, array: Any, stream: Any) -> None:
