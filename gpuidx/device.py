@@ -19,7 +19,6 @@ from gpuidx.backends.cuda.problems import backend_error
 from gpuidx.cell import UnitCell
 from gpuidx.errors import GpuidxError
 from gpuidx.flow.child import Port
-from gpuidx.flow.platform import pin_to_cpu
 from gpuidx.flow.slots import Slots
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
@@ -85,8 +84,6 @@ def serve(
     """
     from gpuidx.backends.cuda.backend import CudaBackend
 
-    if options.cpu_pin:
-        pin_to_cpu(options.jobs + port.number)
     sys.unraisablehook = lambda _: None  # CuPy's objects complain when they are freed after their device
 
     number = devices[port.number]

@@ -13,7 +13,6 @@ from gpuidx.cell import UnitCell
 from gpuidx.errors import Rejected
 from gpuidx.flow.accounts import BLANK, HIT, INDEXED, REJECTED
 from gpuidx.flow.child import Port
-from gpuidx.flow.platform import pin_to_cpu
 from gpuidx.flow.slots import Slots
 from gpuidx.geometry import Geometry
 from gpuidx.model import Frame, Result
@@ -134,8 +133,6 @@ def _begin(
     geometry: Geometry,
     cell: UnitCell | None,
 ) -> tuple[Pipeline, Messages]:
-    if options.cpu_pin:
-        pin_to_cpu(port.number)
     clock = Stopwatch(port.counters, columns)
     if not options.asapo_output_stream:
         return Pipeline(options, geometry, cell, clock), Messages(slots)
