@@ -102,8 +102,8 @@ class Reception:
     def __exit__(self, *_: object) -> None:
         for source in self.sources:
             source.close()
+        self.counts["dropped"] += self._sink.close(lambda: self.stop.level)
         self.stop.remove()
-        self.counts["dropped"] += self._sink.close(self.stop.level)
 
     @property
     def seconds(self) -> float:

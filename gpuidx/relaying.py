@@ -3,13 +3,14 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import zmq
 
 from gpuidx.errors import GpuidxError, SourceError
 from gpuidx.serving import Outgoing, Served, ServeSettings, serve
-from gpuidx.sink import Arrived, Sink
+from gpuidx.sink import LOOK, Arrived, Sink
 from gpuidx.sources.contract import FRAME, LATE_ANSWERS, START
 from gpuidx.sources.parts import length_of_tag
 
@@ -78,19 +79,21 @@ class Relay(Sink[Outgoing]):
         """How many messages readers took, and how many wait."""
         return f"{self._n_taken} given out, {len(self._waiting)} waiting"
 
-    def close(self, level: int) -> int:
+    def close(self, level: Callable[[], int]) -> int:
         """Give out what waits while readers ask for it; gives the number of messages left.
 
         After a signal (1) readers are waited for a few seconds, after a second one (2) not at all.
         """
-        patience = (PATIENCE, LATE_ANSWERS, 0.0)[min(level, 2)]
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        before = -1
-        while self._thread.is_alive() and before != self._n_taken:
-            before = self._n_taken
-            self._thread.join(patience)
+        n_taken, asked = self._n_taken, time.monotonic()
+        while self._thread.is_alive():
+            if n_taken != self._n_taken:
+                n_taken, asked = self._n_taken, time.monotonic()
+            if time.monotonic() - asked >= (PATIENCE, LATE_ANSWERS, 0.0)[min(level(), 2)]:
+                break
+            self._thread.join(LOOK)
         self._stop.set()
         self._thread.join()
         return len(self._waiting)

@@ -4,7 +4,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import zmq
@@ -12,6 +12,9 @@ import zmq
 from gpuidx.errors import GpuidxError
 
 Item = TypeVar("Item")
+
+LOOK = 0.1
+"""Seconds between two looks at what a closing sink waits for."""
 
 
 class Arrived(NamedTuple):
@@ -91,5 +94,8 @@ class Sink(ABC, Generic[Item]):
         """What became of the messages so far, in a few words."""
 
     @abstractmethod
-    def close(self, level: int) -> int:
-        """Finish what waits, as far as the `Stop.level` allows; gives the number of messages left out."""
+    def close(self, level: Callable[[], int]) -> int:
+        """Finish what waits, as far as the `Stop.level` allows, which may rise meanwhile.
+
+        Gives the number of messages left out.
+        """

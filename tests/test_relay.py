@@ -12,6 +12,7 @@ from sources.driving import frame, free_address, number_of
 
 from gpuidx.commands.relay import main
 from gpuidx.errors import OptionError, SourceError
+from gpuidx.relaying import Relay
 from gpuidx.simulation import encode_dectris
 from gpuidx.sources.unasked import Unasked
 
@@ -135,6 +136,20 @@ def test_what_a_publisher_sends_while_the_memory_is_full_is_counted_as_lost(capl
     assert codes == [0]
     assert "2 frames received; 2 frames sent" in caplog.text
     assert "; 6 messages lost" in caplog.text
+
+
+def test_signals_are_heard_while_readers_are_waited_for(caplog, stops, monkeypatch):
+    def close(relay, level):
+        closing.set()
+        return close_it(relay, level)
+
+    close_it, closing = Relay.close, threading.Event()
+    monkeypatch.setattr(Relay, "close", close)
+    caplog.set_level(logging.INFO)
+    with Server("push", FRAMES[:2]) as source, relayed(source, "--zmq-pull", "--max-frames=2"):
+        assert closing.wait(20)
+        stops[0].level = 2
+    assert "2 messages lost" in caplog.text
 
 
 def test_push_says_that_only_one_reader_hears_of_a_series(caplog):

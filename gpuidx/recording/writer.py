@@ -2,11 +2,12 @@
 """Writing in a thread of its own, so that receiving goes on while the disk is slow."""
 
 import threading
+from collections.abc import Callable
 
 from gpuidx.errors import StreamError
 from gpuidx.flow.output import Output
 from gpuidx.recording.file import pieces
-from gpuidx.sink import Arrived, Sink
+from gpuidx.sink import LOOK, Arrived, Sink
 
 Pieces = list[bytes | memoryview]
 
@@ -37,16 +38,18 @@ class Writer(Sink[Pieces]):
         """How much is in the file."""
         return f"{self._output.size / 1e6:.0f} MB written"
 
-    def close(self, level: int = 0) -> int:
+    def close(self, level: Callable[[], int] = lambda: 0) -> int:
         """Write what waits, unless it is to end now (2); gives the number of messages left out."""
-        now = level > 1
         with self._changed:
-            dropped = len(self._waiting) if now else 0
-            if now:
-                self._waiting.clear()
             self._closing = True
             self._changed.notify_all()
-        self._thread.join()
+        dropped = 0
+        while self._thread.is_alive():
+            if level() > 1:
+                with self._changed:
+                    dropped += len(self._waiting)
+                    self._waiting.clear()
+            self._thread.join(LOOK)
         return dropped + len(self._waiting)
 
     def _write(self) -> None:
