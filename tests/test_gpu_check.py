@@ -20,7 +20,6 @@ from gpuidx.backends.cuda.traffic import (
     Work,
     bounds,
     decoding_traffic,
-    packed_transfer,
     search_traffic,
     total,
     transfer,
@@ -354,8 +353,7 @@ def test_the_documentation_has_the_computed_tables(parts):
     )
 
 
-def test_compressed_frames_need_less_of_the_bus_and_little_memory():
+def test_decoding_reads_compressed_pixels_and_writes_all():
     work = Work.square(2048, 2, 32)
-    decoding, up = decoding_traffic(work, 7.0), packed_transfer(work, 7.0)
-    assert up == pytest.approx(transfer(work)[0] / 7.0, rel=0.01)
+    decoding = decoding_traffic(work, 7.0)
     assert decoding.moved / 32 == pytest.approx(work.frame_bytes * 8 / 7)

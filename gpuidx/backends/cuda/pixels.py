@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpuidx.backends.constants import PACKED_BLOCK
 from gpuidx.backends.cuda.batch import Part
@@ -94,13 +95,13 @@ class PixelUpload:
         images = room.images(first, first + len(frames), dtype)
         end_packed, most = n_packed, 0
         for row, frame in enumerate(frames):
-            if frame.packed is None:
-                assert frame.image is not None
-                _copy(images[row].data.ptr, frame.image, stream)
+            packed, arrays = frame.packed, arrays_of(frame)
+            place = (images[row] if packed is None else room.packed[end_packed]).data.ptr
+            for array in arrays:
+                _copy(place, array, stream)
+                place += array.nbytes
+            if packed is None:
                 continue
-            packed, place = frame.packed, room.packed[end_packed].data.ptr
-            _copy(place, packed.starts, stream)
-            _copy(place + packed.starts.nbytes, packed.data, stream)
             room.host_about[end_packed] = end_packed, row, packed.data.nbytes, packed.block
             most = max(most, len(packed.starts))
             end_packed += 1
@@ -137,6 +138,14 @@ class PixelUpload:
 def pixels_of(frame: Frame) -> Any:
     """What has the dtype of a frame's pixels."""
     return frame.image if frame.packed is None else frame.packed
+
+
+def arrays_of(frame: Frame) -> tuple[NDArray[Any], ...]:
+    """What is copied of a frame's pixels, in this order."""
+    if frame.packed is not None:
+        return frame.packed.starts, frame.packed.data
+    assert frame.image is not None
+    return (frame.image,)
 
 
 def limits_of(frame: Frame) -> tuple[float, float]:
