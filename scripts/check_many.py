@@ -12,7 +12,8 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from asapo_check.crystfel import read_by_crystfel
@@ -52,24 +53,23 @@ def router(folder: Path, shots: Shots, n_frame: int, n_rank: int) -> bool:
     """All ask one ROUTER."""
     with Gated("router", shots, n_frame) as source:
         words = [f"--zmq-input={source.address}", "--zmq-request=next", *shots.words]
-        ranks = killed_and_restarted(folder, n_rank, words)
-        source.go()
-        sent = source.wait()
-        codes = [rank.finish(with_signal=True) for rank in ranks]
+        with killed_and_restarted(folder, n_rank, words) as ranks:
+            source.go()
+            sent = source.wait()
+            codes = [rank.finish(with_signal=True) for rank in ranks]
     return verdict("router", folder, ranks, codes, sent, MOST_LOST, BY_NUMBER)
 
 
 def relay(folder: Path, shots: Shots, n_frame: int, n_rank: int) -> bool:
     """All ask a relay, which has subscribed to a PUB."""
-    with Gated("pub", shots, n_frame) as source:
-        between = RelayProcess(folder, source.address)
+    with Gated("pub", shots, n_frame) as source, RelayProcess(folder, source.address) as between:
         words = [f"--zmq-input={between.address}", "--zmq-request=next", *shots.words]
-        ranks = killed_and_restarted(folder, n_rank, words)
-        source.go()
-        sent = source.wait()
-        until("the last frames", lambda: sum(rank.n_chunk() for rank in ranks) >= sent - MOST_LOST)
-        said = between.finish()
-        codes = [rank.finish(with_signal=True) for rank in ranks]
+        with killed_and_restarted(folder, n_rank, words) as ranks:
+            source.go()
+            sent = source.wait()
+            until("the last frames", lambda: sum(rank.n_chunk() for rank in ranks) >= sent - MOST_LOST)
+            said = between.finish()
+            codes = [rank.finish(with_signal=True) for rank in ranks]
     print(next((line for line in said.splitlines() if "frames received" in line), said))
     wrong = [] if f"{sent} frames received; {sent} frames sent" in said else ["the relay lost frames"]
     good = report("relay: received and given out", wrong, f"{sent} ")
@@ -87,10 +87,10 @@ def asapo(folder: Path, shots: Shots, n_frame: int, n_rank: int) -> bool:
             "--asapo-acks", f"--asapo-resend-after={RESEND}", f"--asapo-consumer-timeout={TIMEOUT_MS}",
             "--no-data-timeout=60", *shots.words,
         ]  # fmt: skip
-        ranks = killed_and_restarted(folder, n_rank, words)
-        shots.put(server, n_frame - n_frame // 2)
-        server.finish(STREAM)
-        codes = [rank.finish(with_signal=False) for rank in ranks]
+        with killed_and_restarted(folder, n_rank, words) as ranks:
+            shots.put(server, n_frame - n_frame // 2)
+            server.finish(STREAM)
+            codes = [rank.finish(with_signal=False) for rank in ranks]
     return verdict("asapo", folder, ranks, codes, n_frame, 0)
 
 
@@ -101,16 +101,21 @@ CHECKS: dict[str, Callable[[Path, Shots, int, int], bool]] = {
 }
 
 
-def killed_and_restarted(folder: Path, n_rank: int, words: list[str]) -> list[Rank]:
-    """Start all, kill the second while it works, and start it again."""
+@contextmanager
+def killed_and_restarted(folder: Path, n_rank: int, words: list[str]) -> Iterator[list[Rank]]:
+    """Start all, kill the second while it works, and start it again; none is left behind."""
     ranks = [Rank(folder, number, words) for number in range(n_rank)]
     victim = ranks[1]
-    until("frames", lambda: victim.n_chunk() >= BEFORE_KILL)
-    victim.kill()
-    victim.start()
-    for rank in ranks:
-        until(f"the start of rank {rank.number}", rank.is_running)
-    return ranks
+    try:
+        until("frames", lambda: victim.n_chunk() >= BEFORE_KILL)
+        victim.kill()
+        victim.start()
+        for rank in ranks:
+            until(f"the start of rank {rank.number}", rank.is_running)
+        yield ranks
+    finally:
+        for rank in ranks:
+            rank.kill()
 
 
 def verdict(

@@ -83,6 +83,13 @@ class RelayProcess:
         assert found is not None, self._log.read_text()
         self.address = found[1]
 
+    def __enter__(self) -> "RelayProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
     def finish(self) -> str:
         """End it when readers took everything; gives its last lines."""
         assert self.process.stdout is not None
