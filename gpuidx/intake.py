@@ -153,7 +153,7 @@ class Intake:
                 self._fetched_again(*filled)
                 continue
             self._n_lent -= 1
-            if self.remaining or lender.is_exact:
+            if self.remaining or self._keeper is not None:
                 self._filled.add(filled[0])
                 self._begin_with(*filled)
             else:

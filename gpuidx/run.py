@@ -36,6 +36,7 @@ from gpuidx.selection import decide
 from gpuidx.sources.asapo.hits import COUNTERS, SentHits
 from gpuidx.sources.contract import LATE_ANSWERS, Source
 from gpuidx.sources.opening import open_source
+from gpuidx.sources.request import FILES_EACH
 from gpuidx.start import (
     COMPILING,
     PREPARING,
@@ -175,7 +176,7 @@ class Run:
 
     def __enter__(self) -> "Run":
         options = self.options
-        allow_open_files(100 + 2 * options.jobs + 5 * options.zmq_requests)
+        allow_open_files(100 + 2 * options.jobs + FILES_EACH * options.zmq_requests)
         with self._closing:
             with patience(COMPILING):
                 self.pool.open(self.poller)

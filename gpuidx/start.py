@@ -55,9 +55,8 @@ def slot_bytes(options: Options, geometry: Geometry, n_device: int) -> int:
 
 def frame_slots(options: Options) -> int:
     """Slots that messages leave to the frames of those with several: one for each worker."""
-    if not options.is_streamed or options.data_format not in ("auto", "hdf5"):
-        return 0
-    return min(options.jobs, options.slots - 1) if options.slots else options.jobs
+    wanted = options.jobs if options.is_streamed and options.data_format in ("auto", "hdf5") else 0
+    return min(wanted, options.slots - 1) if options.slots else wanted
 
 
 def slot_count(options: Options, n_device: int, size: int) -> int:
@@ -72,10 +71,10 @@ def slot_count(options: Options, n_device: int, size: int) -> int:
     """
     receiving = slots_of_receivers(options)
     if options.slots:
-        if receiving > options.slots - frame_slots(options):
+        if receiving > options.slots - (several := frame_slots(options)):
             raise OptionError(
                 f"--slots is {options.slots}; with --zmq-receivers={options.zmq_receivers} it must be at "
-                f"least {receiving + options.jobs}"
+                f"least {receiving + (several and options.jobs)}"
             )
         return options.slots
     least = 4 + 4 * options.jobs + receiving

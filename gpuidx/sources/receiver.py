@@ -10,10 +10,12 @@ from collections import deque
 import zmq
 
 from gpuidx.flow.child import Port
+from gpuidx.flow.platform import allow_open_files
 from gpuidx.flow.slots import SharedTable, Slots
 from gpuidx.options import LinkOptions
 from gpuidx.sources.contract import LiveSource
 from gpuidx.sources.receivers import CONNECTED, NOTED, RECEIVED, UNDER_WAY, open_links
+from gpuidx.sources.request import FILES_EACH
 
 TURN_MS = 100
 """Longest wait of a turn, ms; late answers, and whether main has stopped, are looked at as often."""
@@ -22,6 +24,7 @@ TURN_MS = 100
 def receive(port: Port, slots: Slots, stop: SharedTable, options: LinkOptions, message_bytes: int) -> None:
     """Fill slots until main ends."""
     logging.disable(logging.WARNING)  # main says what a user has to know, once
+    allow_open_files(100 + FILES_EACH * options.zmq_requests)
     source, poller = open_links(options), zmq.Poller()
     source.open(poller)
     poller.register(port.fileno(), zmq.POLLIN)

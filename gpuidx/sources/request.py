@@ -25,6 +25,12 @@ from gpuidx.sources.wiring import PLAIN, Wiring
 
 log = logging.getLogger(__name__)
 
+SOCKETS_EACH = 4
+"""Sockets of libzmq that a request takes, those of its monitor included, and one to spare."""
+
+FILES_EACH = 5
+"""Open files that a request takes."""
+
 REFUSED_PAUSE = 1.0
 """Seconds before a server that refused the request is asked again."""
 
@@ -69,9 +75,11 @@ class Request:
 
     def open(self, poller: zmq.Poller) -> None:
         """Connect all sockets; the first requests go out with `ask`."""
+        count = max(len(self.addresses), self.in_flight)
         self._context, self._poller = zmq.Context(), poller
+        self._context.max_sockets = max(self._context.max_sockets, SOCKETS_EACH * count)
         self._opened = time.monotonic()
-        for number in range(max(len(self.addresses), self.in_flight)):
+        for number in range(count):
             self._idle.append(self._connect(number))
 
     def _connect(self, number: int) -> Link:
