@@ -57,6 +57,18 @@ log = logging.getLogger(__name__)
 STAGES = ("decode", "search and trials", "refine and check", "integrate", "write")
 """Stages that workers time, in the order of the pipeline."""
 
+WORKER, WORKER_WITH_DEVICE = "gpuidx.worker:work", "gpuidx.worker:work_with_device"
+"""What runs in a worker."""
+
+PAUSE_EACH, LONGEST_PAUSE = 5e-5, 2e-3
+"""Shortest time from turn to turn for each frame in flight, and at most, s: what comes in the meantime is done
+together, for much of a turn's cost does not depend on how much that is.  By itself the first limits the rate to
+one frame in so long, for each turn that a frame takes part in."""
+
+DEPTH, DEPTH_WITH_DEVICE = 2, 8
+"""Tasks that a worker has at most: many where they take less than a turn; else none is to wait behind a long one
+while another worker is idle."""
+
 POLL_MS = 100
 """Longest wait of a turn, ms; the children's time limits are looked at as often."""
 
@@ -131,6 +143,7 @@ class Run:
         self.poller = zmq.Poller()
         self.source = source
         self._source_stopped = False
+        self._last_turn = 0.0
         self._closing = ExitStack()
         with ExitStack() as closing:
             self.cell_search = CellSearch(options, cell)
@@ -143,9 +156,11 @@ class Run:
             closing.callback(self.record.close)
             columns = {name: column for column, name in enumerate((*STAGES, *COUNTERS))}
             self.pool = Pool(
-                "gpuidx.worker:work_with_device" if devices else "gpuidx.worker:work",
+                WORKER_WITH_DEVICE if devices else WORKER,
                 options.jobs,
                 (self.slots, columns, options, geometry, cell),
+                depth=DEPTH_WITH_DEVICE if devices else DEPTH,
+                batch=DEPTH_WITH_DEVICE if devices else 1,
                 task_limit=options.task_limit,
                 counters=len(columns),
                 debug=options.debug,
@@ -240,6 +255,7 @@ class Run:
     def turn(self) -> None:
         """Ask, wait, receive, hand out, collect: one round of everything."""
         self._ask()
+        self._rest()
         events = dict(self.poller.poll(POLL_MS))
         self.stop.notice(events)
         self.source.notice(events)
@@ -248,6 +264,13 @@ class Run:
         self.work.hand_out()
         self._collect(events)
         self._report()
+
+    def _rest(self) -> None:
+        """Let more come together for this turn, the more frames are in flight; with few it begins at once."""
+        pause = min(PAUSE_EACH * self.accounts.in_flight, LONGEST_PAUSE)
+        if (early := self._last_turn + pause - time.monotonic()) > 0:
+            time.sleep(early)
+        self._last_turn = time.monotonic()
 
     def _ask(self) -> None:
         if not self.intake.remaining:
