@@ -21,6 +21,7 @@ from gpuidx.errors import GpuidxError, SourceError
 from gpuidx.flow.accounts import CRASHED, DROPPED
 from gpuidx.flow.children import Answer, Crash, Pool
 from gpuidx.flow.forkserver import start_forkserver, stop_forkserver
+from gpuidx.flow.pace import Pace
 from gpuidx.flow.platform import allow_open_files
 from gpuidx.flow.slots import Slots
 from gpuidx.flow.stop import Stop, interruptible
@@ -60,14 +61,9 @@ STAGES = ("decode", "search and trials", "refine and check", "integrate", "write
 WORKER, WORKER_WITH_DEVICE = "gpuidx.worker:work", "gpuidx.worker:work_with_device"
 """What runs in a worker."""
 
-PAUSE_EACH, LONGEST_PAUSE = 5e-5, 2e-3
-"""Shortest time from turn to turn for each frame in flight, and at most, s: what comes in the meantime is done
-together, for much of a turn's cost does not depend on how much that is.  By itself the first limits the rate to
-one frame in so long, for each turn that a frame takes part in."""
-
 DEPTH, DEPTH_WITH_DEVICE = 2, 8
-"""Tasks that a worker has at most: many where they take less than a turn; else none is to wait behind a long one
-while another worker is idle."""
+"""Tasks that a worker has at most: with a device, where most of them are short, enough for the longest pause
+between turns; else none is to wait behind a long one while another worker is idle."""
 
 POLL_MS = 100
 """Longest wait of a turn, ms; the children's time limits are looked at as often."""
@@ -143,7 +139,7 @@ class Run:
         self.poller = zmq.Poller()
         self.source = source
         self._source_stopped = False
-        self._last_turn = 0.0
+        self._pace = Pace()
         self._closing = ExitStack()
         with ExitStack() as closing:
             self.cell_search = CellSearch(options, cell)
@@ -253,9 +249,9 @@ class Run:
             print(*profile_lines(stages, self.accounts), sep="\n")
 
     def turn(self) -> None:
-        """Ask, wait, receive, hand out, collect: one round of everything."""
+        """Ask, rest, wait, receive, hand out, collect: one round of everything."""
         self._ask()
-        self._rest()
+        self._pace.rest(self.accounts.in_flight)
         events = dict(self.poller.poll(POLL_MS))
         self.stop.notice(events)
         self.source.notice(events)
@@ -264,13 +260,6 @@ class Run:
         self.work.hand_out()
         self._collect(events)
         self._report()
-
-    def _rest(self) -> None:
-        """Let more come together for this turn, the more frames are in flight; with few it begins at once."""
-        pause = min(PAUSE_EACH * self.accounts.in_flight, LONGEST_PAUSE)
-        if (early := self._last_turn + pause - time.monotonic()) > 0:
-            time.sleep(early)
-        self._last_turn = time.monotonic()
 
     def _ask(self) -> None:
         if not self.intake.remaining:

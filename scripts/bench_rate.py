@@ -2,8 +2,8 @@
 """CPU time that each process spends on a frame where a device searches, with a stand-in for the device.
 
 Compressed frames (HDF5, bitshuffle-LZ4) come over ZeroMQ from this process; the stand-in (`rate_run`) answers
-at once with what the CPU finds in them.  So what is measured is all that surrounds a device.  With ``--alone``
-workers and receivers are stand-ins too: so the main process can go as fast as it can.
+at once with what the CPU finds in them.  So what is measured is all that surrounds a device.
+With ``--alone`` workers and receivers are stand-ins too, and the main process can go as fast as it can.
 """
 
 import argparse

@@ -96,7 +96,7 @@ def payload(views: Sequence[memoryview], tags: Sequence[bytes] = ()) -> list[mem
 def padding_for(data: memoryview) -> int:
     """How much padding in front of a message aligns its pixels in an aligned slot, bytes, 0…15.
 
-    The pixels are the binary that fills more than half of the message; what is a file has none that could be seen.
+    The pixels are the binary that fills more than half of the message.  In a file nothing is looked for.
     """
     size = len(data)
     if size < _WORTH or bytes(data[:_LONGEST_BEGIN]).startswith(_FILES):

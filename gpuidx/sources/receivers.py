@@ -36,7 +36,7 @@ COLUMNS = RECEIVED, CONNECTED, UNDER_WAY, NOTED = range(4)
 the notes of its source count."""
 
 SPARE_SLOTS = 4
-"""Slots that each receiver has besides one for each request: main lends others some time after it took one back."""
+"""Slots of each receiver besides one for each request: main lends another some time after it got one back."""
 
 
 def open_links(options: LinkOptions) -> LiveSource:
