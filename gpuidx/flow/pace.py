@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 
 PAUSE_EACH = 5e-5
-"""Seconds from turn to turn for each task in flight.  A task that takes part in n turns spends n pauses on its
-way, so this by itself limits the rate to 1 / (n × `PAUSE_EACH`)."""
+"""Seconds from turn to turn for each task in flight.  A task that takes part in n turns spends n pauses on
+its way, so by itself this limits the rate to 1 / (n × `PAUSE_EACH`)."""
 
 LONGEST_PAUSE = 2e-3
 """Seconds from turn to turn, however much is in flight; whoever works for the loop needs work for so long."""
