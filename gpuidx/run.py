@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The main process: receive, hand out, collect, write, count.  Decodes nothing.
+"""The main process: receive, collect, write, count, hand out.  Decodes nothing.
 
 One thread, one wait for sockets and children together.  The order of a turn is in `Run.turn`.
 """
@@ -249,7 +249,7 @@ class Run:
             print(*profile_lines(stages, self.accounts), sep="\n")
 
     def turn(self) -> None:
-        """Ask, rest, wait, receive, hand out, collect: one round of everything."""
+        """Ask, rest, wait, receive, collect, hand out: one round of everything."""
         self._ask()
         self._pace.rest(self.accounts.in_flight)
         events = dict(self.poller.poll(POLL_MS))
@@ -257,8 +257,8 @@ class Run:
         self.source.notice(events)
         self.intake.expand()
         self.intake.receive()
-        self.work.hand_out()
         self._collect(events)
+        self.work.hand_out()
         self._report()
 
     def _ask(self) -> None:
