@@ -25,6 +25,7 @@ from live import (
     workers,
     write_inputs,
 )
+from thorough import sample
 
 from gpuidx.geometry import parse_geometry
 from gpuidx.simulation.detector import default_geometry
@@ -169,7 +170,7 @@ def test_message_larger_than_a_slot_is_rejected_with_the_remedy(folder: Path) ->
     assert "--slot-size" in done.log
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", sample([signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], 3))
 def test_a_signal_stops_cleanly_with_everything_received_written(folder: Path, number: int) -> None:
     messages = beamtime(6).messages
     with Server("rep", messages) as server:
@@ -280,7 +281,7 @@ def test_failed_start_overwrites_nothing(folder: Path, words: list[str]) -> None
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "log"} == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", sample([signal.SIGINT, signal.SIGTERM], 2))
 def test_signal_while_compiling_ends_at_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:

@@ -6,10 +6,15 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from gpuidx.errors import StreamError
 from gpuidx.flow.output import Output
+from gpuidx.flow.stop import interruptible
 from gpuidx.stream.merge import Merged, Merger, common_head
 
 log = logging.getLogger(__name__)
+
+UNFINISHED = ".unfinished"
+"""Behind the name of the merged stream until all parts are in it."""
 
 DESCRIPTION = """Join the streams that several gpuidx have written of one source, for instance the ranks of a
 job (-o out.%%r.stream).  A frame that is in several parts is taken once; what was cut off in mid-chunk by a
@@ -26,19 +31,28 @@ def main(argv: Sequence[str]) -> int:
     """
     options = _parser().parse_args(argv)
     head, parts = common_head(options.parts, options.force)
-    output = Output(options.output, head, overwrite=False)
+    if Path(options.output).exists():
+        raise StreamError(f"{options.output}: this file exists already; remove it, or give another name")
+    with interruptible():
+        merged = _write(f"{options.output}{UNFINISHED}", head, parts, options.by)
+    Path(f"{options.output}{UNFINISHED}").rename(options.output)
+    _conclude(merged, options.output, len(parts))
+    return 0
+
+
+def _write(path: str, head: bytes, parts: Sequence[str], by: Sequence[str]) -> Merged:
+    """Join parts in a file that is there only if that went to its end."""
+    output = Output(path, head)
     try:
-        merger = Merger(output, options.by)
+        merger = Merger(output, by)
         for part in parts:
             merger.add(part)
         merged = merger.finish()
-    except BaseException:
         output.close()
-        Path(options.output).unlink()  # so that the same command line can be given again
+    except BaseException:
+        Path(path).unlink()
         raise
-    output.close()
-    _conclude(merged, options.output, len(parts))
-    return 0
+    return merged
 
 
 def _parser() -> argparse.ArgumentParser:

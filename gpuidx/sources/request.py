@@ -93,7 +93,7 @@ class Request:
             self._idle.append(self._resting.popleft()[1])
         while self._idle and len(self._asked) < free:
             link = self._idle.popleft()
-            link.look()  # an old loss must not be taken for that of this request
+            self._look(link)  # an old loss must not be taken for that of this request
             try:
                 link.socket.send(self.request, zmq.NOBLOCK)
             except zmq.Again:
@@ -126,10 +126,14 @@ class Request:
                 self._ready.append(link)
             if link.monitor not in events:
                 continue
-            lost = link.look()
-            self._told = self._told or link.connected
-            if lost and link in self._asked and link not in self._ready:
+            if self._look(link) and link in self._asked and link not in self._ready:
                 self._lost(link)
+
+    def _look(self, link: Link) -> bool:
+        """Whether a link has lost its connection since the last look; once there was one, no need to tell."""
+        lost = link.look()
+        self._told = self._told or link.connected or lost
+        return lost
 
     def _lost(self, link: Link) -> None:
         if link.socket.poll(0):  # the answer came before the connection went

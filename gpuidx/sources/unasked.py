@@ -15,9 +15,9 @@ from typing import Any
 import zmq
 
 from gpuidx.flow.seen import Seen
-from gpuidx.sources.contract import Taken
+from gpuidx.sources.contract import START, Taken
 from gpuidx.sources.links import ABSENT_AFTER, Link, check_address
-from gpuidx.sources.parts import put
+from gpuidx.sources.parts import put, role_of
 from gpuidx.sources.wiring import PLAIN, Wiring
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class Unasked:
         self._context: zmq.Context[Any] | None = None
         self._link: Link | None = None
         self._opened = 0.0
+        self._start: list[zmq.Frame] | None = None
         self._there = self._stopped = self._told = False
 
     def skip(self, frames: set[tuple[str, str]], messages: Seen) -> None:
@@ -98,10 +99,16 @@ class Unasked:
 
     def ready(self) -> bool:
         """Whether a message may be there."""
-        return self._there and not self._stopped
+        return (self._there or self._start is not None) and not self._stopped
 
     def receive(self) -> list[zmq.Frame] | None:
         """All parts of the next message, as they came."""
+        if self._start is None:
+            return self._read()
+        start, self._start = self._start, None
+        return start
+
+    def _read(self) -> list[zmq.Frame] | None:
         if self._link is None:
             return None
         try:
@@ -117,8 +124,17 @@ class Unasked:
         return put(parts, slot, self.tags) if parts else None
 
     def drop(self) -> bool:
-        """Read one message without copying it, and forget it; senders that push wait instead."""
-        return self.subscribes and self.receive() is not None
+        """Read one message without copying it, and forget it; senders that push wait instead.
+
+        One that begins a series is kept for `receive`: without it the frames behind it are of no use.
+        """
+        parts = self._read() if self.subscribes else None
+        if parts is None:
+            return False
+        if role_of([part.buffer for part in parts], self.tags) == START:
+            self._start = parts
+            return False
+        return True
 
     def stop(self) -> None:
         """Take nothing more; what libzmq still holds was not received."""

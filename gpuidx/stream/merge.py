@@ -26,6 +26,8 @@ from gpuidx.stream.scan import Names, Place, cell_in, end_of_head, geometry_in, 
 log = logging.getLogger(__name__)
 
 _DIGEST_BYTES = 16
+_Name = tuple[str, int] | tuple[str, ...]
+"""A message of ASAP::O, or any words."""
 _BEGINS = FORMAT_LINE.rpartition(".")[0].encode()
 
 
@@ -63,7 +65,8 @@ def common_head(paths: Sequence[str], force: bool = False) -> tuple[bytes, list[
     Parameters
     ----------
     paths
-        Of the parts.  One that is empty, or ends within its head, is passed over with a warning.
+        Of the parts.  One that is empty, ends within its head, or was named before, is passed over with a
+        warning.
     force
         Parts may have another geometry or target cell than the first.
 
@@ -73,7 +76,10 @@ def common_head(paths: Sequence[str], force: bool = False) -> tuple[bytes, list[
         If a part cannot be read, is no stream, has another geometry or cell, or if all are empty.
     """
     common, first, usable = b"", "", []
-    for path in paths:
+    for number, path in enumerate(paths):
+        if any(Path(path).exists() and Path(path).samefile(other) for other in paths[:number]):
+            log.warning("%s: named before: taken once", path)
+            continue
         with _opened(path) as text:
             head = b"" if text is None else text[: end_of_head(text)]
         if GEOMETRY_END.encode() not in head:
@@ -128,6 +134,29 @@ def is_being_written(path: str) -> bool:
     return False
 
 
+class _Taken:
+    """A set of names that stays small: a bit for a message, a digest for any other."""
+
+    def __init__(self) -> None:
+        self._messages = Seen()
+        self._others: set[bytes] = set()
+
+    def add(self, name: _Name) -> None:
+        if isinstance(name[-1], int):
+            self._messages.add(name[0], name[-1])
+        else:
+            self._others.add(_digest(name))
+
+    def __contains__(self, name: _Name) -> bool:
+        if isinstance(name[-1], int):
+            return (name[0], name[-1]) in self._messages
+        return _digest(name) in self._others
+
+
+def _digest(name: _Name) -> bytes:
+    return hashlib.blake2b(repr(name).encode(), digest_size=_DIGEST_BYTES).digest()
+
+
 class Merger:
     """Writes the chunks of parts to a stream, each frame once.
 
@@ -142,8 +171,7 @@ class Merger:
     def __init__(self, output: Output, by: Sequence[str] = ()) -> None:
         self.merged = Merged()
         self._output, self._by = output, tuple(by)
-        self._messages = Seen()
-        self._others: set[bytes] = set()
+        self._taken = _Taken()
         self._late: list[_Late] = []
 
     def add(self, path: str) -> None:
@@ -200,32 +228,31 @@ class Merger:
         self.merged.written += 1
 
     def _is_new(self, names: Names) -> bool:
-        """Whether no frame of this name was taken before; always so without a name."""
-        if not self._by and names.stream and names.serial.isdecimal():
-            key = message_key(names.stream, int(names.serial), names.event)
-            if key in self._messages:
-                return False
-            self._messages.add(*key)
-            return True
-        name = self._name(names)
-        if name is None:
+        """Whether no frame was taken before that has the first of these names; always so without any.
+
+        All are remembered: where a frame was lost, its chunk has fewer of them.
+        """
+        known_by = self._known_by(names)
+        if not known_by:
             self.merged.nameless += 1
             return True
-        digest = hashlib.blake2b(repr(name).encode(), digest_size=_DIGEST_BYTES).digest()
-        if digest in self._others:
-            return False
-        self._others.add(digest)
-        return True
+        is_new = known_by[0] not in self._taken
+        for name in known_by:
+            self._taken.add(name)
+        return is_new
 
-    def _name(self, names: Names) -> tuple[str, ...] | None:
-        if self._by:
-            values = tuple(names.headers.get(header) for header in self._by)
-            return values if None not in values else None  # type: ignore[return-value]
-        if names.source_id:
-            return (names.source_id,)
-        if names.filename and names.filename != STREAMED:
-            return names.filename, names.event
-        return None
+    def _known_by(self, names: Names) -> list[_Name]:
+        """What tells a frame from others, what counts most first."""
+        found: list[_Name] = []
+        if self._by and all(header in names.headers for header in self._by):
+            found.append(tuple(names.headers[header] for header in self._by))
+        if names.stream and names.serial.isdecimal():
+            found.append(message_key(names.stream, int(names.serial), names.event))
+        elif names.source_id:
+            found.append(("source", names.source_id))
+        elif names.filename and names.filename != STREAMED:
+            found.append(("file", names.filename, names.event))
+        return found
 
 
 def _renumbered(chunk: bytes, names: Names, serial: int) -> bytes:

@@ -31,6 +31,8 @@ VARIED_ARCH = 90
 """Architecture that all combinations of two choices are compiled for."""
 USUAL_ARCHS = (70, 75, 80, 86, 89, 90, 100, 120)
 """Those of cards that are sold; the others differ little from one of them."""
+FEW_ARCHS = (70, 75, 90, 120)
+"""The oldest and the newest of each compiler, and one between."""
 
 
 INDEXING = tuple(sorted(path.name for path in sources.folder().glob("indexing_*.cu")))
@@ -97,12 +99,15 @@ def jobs(nvrtc: Nvrtc, extent: str) -> list[tuple[int, Variant]]:
     """Architectures and variants to compile.
 
     ``"usual"``: the usual ones by the newest compiler, what only the oldest knows by that, and every pair of
-    choices for one architecture; ``"all"``: every pair of choices for every architecture by both.
+    choices for one architecture; ``"few"``: the same for few architectures; ``"all"``: every pair of choices
+    for every architecture by both.
     """
     archs = [arch for arch in nvrtc.archs() if arch >= LEAST_ARCH]
     if extent == "all":
         variants = dict.fromkeys([*covering_variants(), *USUAL])
         return list(product(archs, variants))
+    if extent == "few":
+        archs = [arch for arch in archs if arch in FEW_ARCHS]
     if nvrtc.version()[0] < max(MAJORS):
         return list(product([arch for arch in archs if arch < OLDEST_OF_NEWEST], USUAL))
     more = [variant for variant in covering_variants() if variant not in USUAL]
@@ -226,6 +231,20 @@ def with_table(text: str, new: str) -> str:
 def versions(text: str) -> list[str]:
     """Versions of NVRTC that a table names."""
     return re.findall(r"^### NVRTC (\S+)$", text, re.MULTILINE)
+
+
+def registers(text: str) -> dict[tuple[str, str, str], str]:
+    """Registers that a table states, by version of NVRTC, kernel and architecture."""
+    stated, version, names = {}, "", []
+    for line in text.splitlines():
+        cells = [cell.strip(" `") for cell in line.split("|")[1:-1]]
+        if line.startswith("### NVRTC"):
+            version = line.split()[-1]
+        elif line.startswith("| kernel"):
+            names = cells
+        elif line.startswith("| `"):
+            stated |= {(version, cells[0], arch): n for arch, n in zip(names[3:], cells[3:], strict=True)}
+    return stated
 
 
 def kernel_names(text: str) -> list[str]:

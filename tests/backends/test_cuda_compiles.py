@@ -4,7 +4,8 @@
 import emulator
 import pytest
 from backends import kernel_resources
-from backends.kernel_resources import CHOICES, MAJORS, USUAL, VARIED_ARCH, Variant
+from backends.kernel_resources import CHOICES, FEW_ARCHS, MAJORS, USUAL, VARIED_ARCH, Variant
+from thorough import thorough
 
 from gpuidx.backends.cuda import sources
 from gpuidx.backends.cuda.kernels import signatures
@@ -12,10 +13,10 @@ from gpuidx.backends.cuda.kernels import signatures
 pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.fixture(scope="module")
-def rows():
+@pytest.fixture(scope="module", params=["few", pytest.param("usual", marks=thorough)])
+def rows(request):
     emulator.need(*(f"nvrtc {major}" for major in MAJORS))
-    return kernel_resources.compile_all("usual")
+    return kernel_resources.compile_all(request.param)
 
 
 def test_every_file_of_kernels_is_compiled():
@@ -35,10 +36,7 @@ def test_every_kernel_compiles_within_its_limits_for_every_architecture(rows):
 
 
 def test_no_architecture_type_or_choice_is_left_out(rows):
-    newest = {row.arch for row in rows if row.nvrtc.startswith("13.")}
-    oldest = {row.arch for row in rows if row.nvrtc.startswith("12.")}
-    assert {75, 80, 86, 89, 90, 100, 120} <= newest
-    assert 70 in oldest
+    assert set(FEW_ARCHS) <= {row.arch for row in rows}
     varied = [row.variant for row in rows if row.arch == VARIED_ARCH]
     for name, values in CHOICES.items():
         assert {getattr(variant, name) for variant in varied} == set(values)
@@ -51,7 +49,10 @@ def test_the_table_in_the_documentation_is_that_of_the_kernels(rows, pytestconfi
     stated = kernel_resources.stated_table(text)
     present = kernel_resources.table(rows)
     if kernel_resources.versions(stated) == kernel_resources.versions(present):
-        assert stated == present, "scripts/kernel-table --write brings it up to date"
+        found = kernel_resources.registers(present)
+        assert found.items() <= kernel_resources.registers(stated).items(), (
+            "scripts/kernel-table --write brings it up to date"
+        )
     else:  # another compiler has other figures
         assert kernel_resources.kernel_names(stated) == kernel_resources.kernel_names(present)
 

@@ -10,6 +10,7 @@ from backends import trial_stages
 from backends.peak_lists import a_few_of_each, read_benchmark, simulated
 from backends.trial_stages import Stages, cpu_vectors, search, tables
 from backends.ways import fresh_device
+from thorough import sample
 
 from gpuidx.backends.constants import (
     ATTEMPTS,
@@ -342,7 +343,7 @@ def test_directions_from_peaks_are_those_of_the_cpu(attempt) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("attempt", [0, 1])
+@pytest.mark.parametrize("attempt", sample([0, 1], 2))
 def test_directions_of_the_benchmark_are_those_of_the_cpu(data_folder, attempt) -> None:
     lists: dict[str, list[np.ndarray]] = {}
     for one in a_few_of_each(read_benchmark(data_folder), 1):

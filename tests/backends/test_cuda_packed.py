@@ -29,6 +29,7 @@ from backends.peakfinder8_cases import (
     make_panel,
 )
 from backends.ways import bits, cuda_backend, fresh_device, search_batch
+from thorough import sample
 
 from gpuidx.backends.cuda import sources
 from gpuidx.options import PeakOptions
@@ -168,7 +169,7 @@ def test_what_a_device_has_no_room_for_is_refused(device, change, text):
         backend_of().upload([replace(frame, packed=replace(frame.packed, **change))])
 
 
-@pytest.mark.parametrize("mutant", PACKED_MUTANTS, ids=lambda mutant: mutant.says)
+@pytest.mark.parametrize("mutant", sample(PACKED_MUTANTS, 5), ids=lambda mutant: mutant.says)
 def test_a_defect_of_the_kernel_is_caught(mutant, tmp_path, monkeypatch):
     folder = copy_kernels(tmp_path)
     monkeypatch.setattr(sources, "folder", lambda: folder)

@@ -26,6 +26,7 @@ from backends.peak_lists import (
 )
 from backends.trial_proof import attempts_made, attempts_of_the_cpu
 from backends.ways import fresh_device
+from thorough import sample, thorough
 
 from gpuidx.backends.constants import ATTEMPTS
 from gpuidx.lattice import same_lattice
@@ -48,7 +49,7 @@ def device():
     device_trials.cache_clear()  # their memory went with the device
 
 
-@pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize("condition", sample(CONDITIONS, 4))
 def test_every_cell_gives_the_lattices_of_the_cpu(condition):
     angles = compare([simulated(name, 40, **CONDITIONS[condition]) for name in EXPERIMENTS])
     assert len(angles) > 10  # of 12 cells
@@ -124,7 +125,7 @@ def mixed_lists(name: str) -> list[np.ndarray]:
     return lists + [odd_lists()[case] for case in ("no peaks", "three peaks", "all NaN")]
 
 
-@pytest.mark.parametrize(("name", "n"), [("lyso", 64), ("p1", 9)])
+@pytest.mark.parametrize(("name", "n"), [("p1", 9), pytest.param("lyso", 64, marks=thorough)])
 def test_a_frame_has_the_same_bits_alone_and_in_any_batch(name, n):
     lists, options = mixed_lists(name), {"retry": True, "multi": True}
     alone = [bits(index_lists(device_trials(name, **options, most_frames=1), [q], SIGMA)[0]) for q in lists]
@@ -220,7 +221,7 @@ def test_a_batch_without_frames_is_done_at_once():
     assert index_lists(device_trials("lyso"), [np.empty((1, 3))][:0], SIGMA) == []
 
 
-@pytest.mark.parametrize("order", ["lazy", "eager", 3, 4])
+@pytest.mark.parametrize("order", sample(["lazy", "eager", 3, 4], 2))
 def test_batches_that_overlap_do_not_disturb_each_other(device, order):
     lists = [simulated("lyso", s, n_peaks=10, spurious=share).q for s in (0, 1) for share in (0.0, 1.0, 0.0)]
     own = device_trials("lyso", retry=True, most_frames=3)
@@ -256,7 +257,7 @@ def test_a_batch_costs_no_memory_and_no_wait(device):
     assert [len(candidates) for candidates, _ in own.results(batch)] == [1, 1]
 
 
-@pytest.mark.parametrize("schedule", [0, 1, 2])
+@pytest.mark.parametrize("schedule", sample([1, 0, 2], 3))
 def test_no_kernel_races_strays_or_reads_what_was_not_written(device, schedule):
     two = simulated("lyso", 1, n_peaks=50, n_lattices=2).q
     lists = [two, simulated("lyso", 3, n_peaks=12, spurious=1.0).q, np.repeat(two[:1], 20, axis=0)]

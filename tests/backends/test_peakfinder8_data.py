@@ -15,6 +15,7 @@ import pytest
 from backends.peakfinder8_frozen import printed
 from backends.ways import WAYS, finder
 from fabio.cbfimage import CbfImage
+from thorough import thorough
 
 from gpuidx.geometry import Geometry, Lookup, length_from, read_geometry, wavelength_from
 from gpuidx.geometry.masks import Masks
@@ -30,6 +31,9 @@ LISTS = [
     "thaumatin_grid.A_xgandalf", "thaumatin_grid.peaks_B", "thaumatin_grid.peaks_C", "timepix512.A_none",
     "timepix512.peaks_B",
 ]  # fmt: skip
+
+LONG = ("thaumatin_grid.peaks_B", "thaumatin_grid.peaks_C", "p12m_i23.peaks_B", "cspad_thermolysin.peaks_C")
+"""With frames that other lists have, too."""
 
 LONG_ON_DEVICE = ("eiger16m_therm.A_none", "eiger16m_therm.peaks_B", "p12m_i23.A_none")
 """Frames that the emulator needs long for; `scripts/gpu-check` compares such frames on a device."""
@@ -74,7 +78,9 @@ def options_of(command: str) -> PeakOptions:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=thorough if name in LONG else ()) for name in LISTS]
+)
 def test_real_frames_give_the_peaks_of_crystfel_in_all_ways(name: str, data_folder: Path) -> None:
     expected = json.loads(
         gzip.decompress((data_folder / "crystfel_reference" / f"{name}.json.gz").read_bytes())

@@ -119,7 +119,7 @@ def test_a_slow_server_is_not_asked_again():
 def test_a_lost_answer_costs_one_long_timeout():
     with (
         Server(zmq.ROUTER, lambda i: [frame(i)] if i else None) as server,
-        Loop(ask(server.address, in_flight=1, late=0.1)) as loop,
+        Loop(ask(server.address, in_flight=1, late=1.0)) as loop,
     ):
         loop.receive(3)
         assert loop.numbers[:3] == [1, 2, 3]
@@ -173,7 +173,7 @@ def test_answers_under_way_are_taken_after_a_stop():
         return [frame(i)]
 
     with Server(zmq.ROUTER, answer) as server, Loop(ask(server.address, in_flight=1)) as loop:
-        loop.until(lambda: len(server.requests) == 1)
+        loop.until(lambda: len(server.requests) == loop.source.pending() == 1)
         loop.source.stop()
         assert not loop.source.ended()
         hit.set()
@@ -192,9 +192,8 @@ def test_requests_that_never_reached_a_server_are_not_under_way():
 
 def test_requests_in_a_server_that_dies_after_the_stop_are_not_waited_for():
     with Server(zmq.ROUTER, lambda i: None) as server, Loop(ask(server.address)) as loop:
-        loop.until(lambda: len(server.requests) == 4)
+        loop.until(lambda: len(server.requests) == loop.source.pending() == 4)
         loop.source.stop()
-        assert loop.source.pending() == 4
         server.die()
         loop.until(loop.source.ended)
 
@@ -239,9 +238,9 @@ def test_a_request_source_is_chosen_by_the_options():
 
 
 def test_the_user_is_not_told_of_a_server_that_was_there_and_went(monkeypatch, caplog):
-    monkeypatch.setattr(request, "ABSENT_AFTER", 0.2)
     with Server(zmq.REP, lambda i: [frame(i)]) as server, Loop(ask(server.address)) as loop:
-        loop.receive(1)
+        loop.until(loop.source.connected)
+        monkeypatch.setattr(request, "ABSENT_AFTER", 0.2)
         server.die()
         end = time.monotonic() + 0.3
         loop.until(lambda: time.monotonic() > end)
@@ -250,17 +249,17 @@ def test_the_user_is_not_told_of_a_server_that_was_there_and_went(monkeypatch, c
 
 def test_requests_go_to_every_server():
     with (
-        Server(zmq.REP, lambda i: [frame(i)]) as one,
-        Server(zmq.REP, lambda i: [frame(100 + i)]) as other,
+        Server(zmq.REP, lambda i: [frame(0)]) as one,
+        Server(zmq.REP, lambda i: [frame(1)]) as other,
         Loop(Request([one.address, other.address], "next", 2, 60.0)) as loop,
     ):
-        loop.until(lambda: {number // 100 for number in loop.numbers} == {0, 1})
+        loop.until(lambda: set(loop.numbers) == {0, 1})
 
 
 def test_there_is_a_request_for_each_server_at_least():
     with (
-        Server(zmq.REP, lambda i: [frame(i)]) as one,
-        Server(zmq.REP, lambda i: [frame(100 + i)]) as other,
+        Server(zmq.REP, lambda i: [frame(0)]) as one,
+        Server(zmq.REP, lambda i: [frame(1)]) as other,
         Loop(Request([one.address, other.address], "next", 1, 60.0)) as loop,
     ):
-        loop.until(lambda: {number // 100 for number in loop.numbers} == {0, 1})
+        loop.until(lambda: set(loop.numbers) == {0, 1})

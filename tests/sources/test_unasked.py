@@ -117,6 +117,20 @@ def test_messages_are_dropped_one_by_one_while_no_slot_is_free():
         assert loop.numbers == [4, 5, 6, 7, 8, 9]
 
 
+def test_the_start_of_a_series_is_kept_while_frames_are_dropped():
+    starts = [b'{"header_detail": "none", "htype": "dheader-1.0", "series": %d}' % n for n in (1, 2)]
+    with subscribed("", with_image=False) as (socket, loop):
+        for message in (frame(0), starts[0], frame(1), starts[1], frame(2), frame(3)):
+            socket.send(message)
+        dropped = 0
+        while dropped < 3:
+            loop.turn(take=False)
+            while dropped < 3 and loop.source.ready():
+                dropped += loop.source.drop()
+        loop.receive(2)
+        assert loop.data == [starts[1], frame(3)]
+
+
 def test_there_is_nothing_to_drop_when_nothing_came():
     with subscribed("") as (_, loop):
         loop.turn()

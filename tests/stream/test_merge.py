@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Parts of a stream are joined: each frame once, whole chunks only, serial numbers that tell frames apart."""
 
+import os
+import signal
+
 import pytest
 
 from gpuidx.cell import parse_cell
@@ -11,6 +14,7 @@ from gpuidx.geometry import parse_geometry
 from gpuidx.simulation.detector import LYSOZYME, default_geometry
 from gpuidx.stream.head import head_bytes
 from gpuidx.stream.lost import lost_chunk
+from gpuidx.stream.merge import Merger
 from gpuidx.stream.reader import read_stream
 
 
@@ -138,3 +142,32 @@ def test_a_part_that_a_run_is_writing_is_taken_as_it_is(tmp_path, caplog):
         part.close()
     assert "a run is still writing it" in caplog.text
     assert (tmp_path / "out").read_bytes() == HEAD + asapo(1)
+
+
+def test_a_frame_without_the_header_value_is_known_by_what_it_has_else(merged):
+    lost = lost_chunk("f.h5", "//", 7, "run1", "made up")
+    done = asapo(7).replace(b"num_peaks", b"header/int/frame = 4\nnum_peaks", 1)
+    assert [(c.serial, c.headers) for c in merged(HEAD + lost, HEAD + done, words=["--by=frame"])] == [
+        (7, {"frame": 4})
+    ]
+
+
+def test_a_part_that_is_named_twice_is_taken_once(tmp_path, caplog):
+    (tmp_path / "part").write_bytes(HEAD + streamed(1))
+    (tmp_path / "same").symlink_to("part")
+    assert main([str(tmp_path / name) for name in ("out", "part", "part", "same")]) == 0
+    assert (tmp_path / "out").read_bytes() == HEAD + streamed(1)
+    assert caplog.text.count("named before") == 2
+
+
+def test_what_is_stopped_in_the_middle_leaves_no_stream(tmp_path, monkeypatch):
+    (tmp_path / "part").write_bytes(HEAD + asapo(1))
+
+    def add(merger, path):
+        assert (tmp_path / "out.unfinished").exists()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Merger, "add", add)
+    with pytest.raises(KeyboardInterrupt):
+        main([str(tmp_path / "out"), str(tmp_path / "part")])
+    assert [path.name for path in tmp_path.iterdir()] == ["part"]
