@@ -21,11 +21,11 @@ VERSION = f"gpuidx {__version__}\nLicence: GPL-3.0-or-later, without any warrant
 
 def _run(argv: Sequence[str]) -> int:
     from gpuidx.arguments import parse
-    from gpuidx.options import OWN, Options, with_token
+    from gpuidx.options import OWN, Options, with_rank, with_token
     from gpuidx.secret import without_token
     from gpuidx.sources.asapo.questions import check_service
 
-    options = with_token(parse(Options, argv, "gpuidx", DESCRIPTION, version=VERSION, own=OWN))
+    options = with_rank(with_token(parse(Options, argv, "gpuidx", DESCRIPTION, version=VERSION, own=OWN)))
     check_service(options)
 
     from gpuidx.run import run  # takes longer than to see that the words or the service are wrong

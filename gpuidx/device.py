@@ -11,12 +11,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gpuidx.backends.contract import DeviceBackend
 from gpuidx.backends.cuda.problems import backend_error
 from gpuidx.cell import UnitCell
 from gpuidx.errors import GpuidxError
 from gpuidx.flow.child import Port
-from gpuidx.flow.platform import pin_to_cpu
 from gpuidx.flow.slots import Slots
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
@@ -34,11 +36,15 @@ from gpuidx.handover import (
 )
 from gpuidx.model import Found, Frame
 from gpuidx.options import Options
+from gpuidx.tasks import mask_in
 
 log = logging.getLogger(__name__)
 
 BETWEEN_LOOKS = 2e-4
 """Seconds between two looks whether a batch is done."""
+
+SERIES_AT_A_TIME = 2
+"""One that ends, and the next."""
 
 NO_ROOM = "more peaks, lattices or detector positions than there is room for, one out of range, or damaged"
 UNUSABLE = "a detector that cannot be"
@@ -78,8 +84,6 @@ def serve(
     """
     from gpuidx.backends.cuda.backend import CudaBackend
 
-    if options.cpu_pin:
-        pin_to_cpu(options.jobs + port.number)
     sys.unraisablehook = lambda _: None  # CuPy's objects complain when they are freed after their device
 
     number = devices[port.number]
@@ -124,6 +128,35 @@ def serve_with(
     Service(port, slots, geometry, backend, latency, clock).run()
 
 
+class SeriesMasks:
+    """Pixel masks of the last few series; the same array object for the same mask.
+
+    Parameters
+    ----------
+    slots
+        Where workers have put them.
+    shape : (ss, fs)
+        Of the slab.
+    """
+
+    def __init__(self, slots: Slots, shape: tuple[int, int]) -> None:
+        self._slots, self._shape = slots, shape
+        self._kept: dict[int, NDArray[np.bool_]] = {}
+
+    def of(self, descriptor: Descriptor) -> NDArray[np.bool_] | None:
+        """The mask that must be taken out of a frame; None if there is none."""
+        series = descriptor.series
+        if not series:
+            return None
+        if series not in self._kept:
+            mask = mask_in(self._slots[descriptor.series_slot], self._shape).copy()
+            same = (known for known in self._kept.values() if np.array_equal(known, mask))
+            self._kept[series] = next(same, mask)
+            if len(self._kept) > SERIES_AT_A_TIME:
+                del self._kept[next(iter(self._kept))]  # it came first
+        return self._kept[series]
+
+
 class Service:
     """The loop of a device process; for the parameters see `serve_with`."""
 
@@ -138,6 +171,7 @@ class Service:
     ) -> None:
         self.port, self.slots, self.geometry, self.backend = port, slots, geometry, backend
         self.latency, self.clock = latency, clock
+        self.masks = SeriesMasks(slots, geometry.slab_shape)
         self.waiting: deque[Task] = deque()
         self.running: list[Running] = []
 
@@ -187,7 +221,9 @@ class Service:
         frames: list[Frame] = []
         for task in [self.waiting.popleft() for _ in range(n)]:
             try:
-                frames.append(frame_in(self.slots[task.slot], task.serial, task.descriptor, self.geometry))
+                masked = self.masks.of(task.descriptor)
+                place = self.slots[task.slot]
+                frames.append(frame_in(place, task.serial, task.descriptor, self.geometry, masked))
             except ValueError:
                 self.port.answer(task.serial, ON_CPU, UNUSABLE)
             else:

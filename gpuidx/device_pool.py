@@ -7,7 +7,7 @@ Nothing is lost with a device: each frame that was given comes back, as `FOUND` 
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpuidx.errors import BackendError
@@ -50,6 +50,8 @@ class DevicePool:
         Number of devices.
     args
         Of the body, after its port.
+    cpus
+        Of each process; see `Pool`.
 
     Attributes
     ----------
@@ -59,7 +61,9 @@ class DevicePool:
         Counts frames that went to the CPU, by reason, and processes that were replaced.
     """
 
-    def __init__(self, options: Options, count: int, args: tuple[Any, ...]) -> None:
+    def __init__(
+        self, options: Options, count: int, args: tuple[Any, ...], cpus: Sequence[Sequence[int]] = ()
+    ) -> None:
         depth = most_frames(options)
         self.is_lost = False
         self.notes: Counter[str] = Counter()
@@ -70,6 +74,7 @@ class DevicePool:
         self._pool = Pool(
             BODY, count, args, depth=depth, batch=depth, start_limit=START_LIMIT, task_limit=task_limit,
             counters=COUNTERS, debug=options.debug, name="device process", shared_fate=True,
+            cpus=cpus,
         )  # fmt: skip
         self._twice: set[int] = set()
         self._n_restart = self._n_given_up = 0

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gpuidx.backends.constants import MAX_PEAKS, MOST_LATTICES, PACKED_BLOCK, PACKED_PIXEL
 from gpuidx.backends.unknown_cell_constants import MOST_TRIES_UNKNOWN, MOST_VECTORS
 from gpuidx.geometry.detector import Geometry
-from gpuidx.model import Candidate, Found, Frame, Packed, PeakList, block_count
+from gpuidx.model import NO_LIMITS, Candidate, Found, Frame, Packed, PeakList, block_count
 from gpuidx.units import energy_of_wavelength
 
 DECODE, FINISH, WHOLE = 0, 1, 2
@@ -76,6 +76,11 @@ class Descriptor(NamedTuple):
     n_byte, block, starts
         Of an image that is compressed its bytes, pixels of a block, and where `Packed.starts` begin in the
         slot, bytes; all 0 for one that is not.
+    series, series_slot
+        The series whose pixel mask must be taken out, 0 for none, and the slot of the message that began it:
+        see `gpuidx.tasks.mask_in`.
+    low, high
+        Its `Packed.limits`.
     """
 
     offset: int
@@ -87,6 +92,10 @@ class Descriptor(NamedTuple):
     n_byte: int = 0
     block: int = 0
     starts: int = 0
+    series: int = 0
+    series_slot: int = 0
+    low: float = NO_LIMITS[0]
+    high: float = NO_LIMITS[1]
 
 
 def extra_bytes(geometry: Geometry) -> int:
@@ -149,7 +158,8 @@ def _packed_down(
         frame = replace(frame, packed=replace(packed, data=data))
     return frame, Descriptor(
         offset, _letters(packed.dtype), frame.wavelength, *frame.detector.given,
-        n_byte=packed.data.nbytes, block=packed.block, starts=begin,
+        n_byte=packed.data.nbytes, block=packed.block, starts=begin, low=packed.limits[0],
+        high=packed.limits[1],
     )  # fmt: skip
 
 
@@ -164,8 +174,16 @@ def _offset(image: NDArray[Any], place: memoryview) -> int | None:
     return offset if 0 <= offset <= len(place) - FOUND_BYTES - image.nbytes else None
 
 
-def frame_in(place: memoryview, serial: int, descriptor: Descriptor, geometry: Geometry) -> Frame:
+def frame_in(
+    place: memoryview,
+    serial: int,
+    descriptor: Descriptor,
+    geometry: Geometry,
+    masked: NDArray[np.bool_] | None = None,
+) -> Frame:
     """The frame that a worker has laid down in a slot; nothing is copied.
+
+    *masked* is the pixel mask of its series, if that must be taken out.
 
     Raises
     ------
@@ -175,7 +193,7 @@ def frame_in(place: memoryview, serial: int, descriptor: Descriptor, geometry: G
     height, width = geometry.slab_shape
     image, packed = None, None
     if descriptor.n_byte:
-        packed = _packed_in(place, descriptor, height * width)
+        packed = _packed_in(place, descriptor, height * width, masked)
     else:
         image = np.frombuffer(place, descriptor.dtype, height * width, descriptor.offset)
         image = image.reshape(height, width)
@@ -191,7 +209,9 @@ def frame_in(place: memoryview, serial: int, descriptor: Descriptor, geometry: G
     )
 
 
-def _packed_in(place: memoryview, descriptor: Descriptor, n_pixel: int) -> Packed:
+def _packed_in(
+    place: memoryview, descriptor: Descriptor, n_pixel: int, masked: NDArray[np.bool_] | None
+) -> Packed:
     dtype, n_byte, block = np.dtype(descriptor.dtype), descriptor.n_byte, descriptor.block
     if not 0 < block <= PACKED_BLOCK // dtype.itemsize or block % 8 or dtype.kind not in "ui":
         raise ValueError(f"blocks of {block} pixels of type {dtype}")
@@ -204,6 +224,8 @@ def _packed_in(place: memoryview, descriptor: Descriptor, n_pixel: int) -> Packe
         starts=starts,
         dtype=dtype,
         block=block,
+        masked=masked,
+        limits=(descriptor.low, descriptor.high),
     )
 
 

@@ -17,6 +17,7 @@ from gpuidx.flow.accounts import CRASHED, DROPPED, DUPLICATE, REJECTED
 from gpuidx.flow.children import Crash
 from gpuidx.flow.slots import Slots
 from gpuidx.record import Record
+from gpuidx.series import SeriesBegun
 from gpuidx.sources.contract import END, START, Keeper, Lender, Source, Taken
 from gpuidx.tasks import ONLY, Task
 
@@ -99,7 +100,7 @@ class Intake:
         self._max_frames = max_frames
         self._users: Counter[int] = Counter()
         self._several: deque[Several] = deque()
-        self._series: tuple[int, int, tuple[int, ...]] = (0, 0, ())
+        self._series = SeriesBegun(slots, lambda slot: self._users.update((slot,)), self._release)
         self._lender = source if isinstance(source, Lender) else None
         self._keeper = source if isinstance(source, Keeper) else None
         self._n_lent = 0
@@ -169,7 +170,7 @@ class Intake:
     def _begin_with(self, slot: int, taken: Taken) -> None:
         self.last_arrival = time.monotonic()
         if taken.role == START:
-            self._begin_series(slot, taken.sizes)
+            self._series.begin(taken.connection, slot, taken.sizes)
         elif taken.role == END:
             self._free(slot)
         else:
@@ -183,8 +184,8 @@ class Intake:
             return
         event = taken.event or f"//{serial}"
         task = Task(
-            serial, slot, taken.filename, event, ONLY, slot, taken.sizes, *self._series, self._cell(),
-            taken.origin,
+            serial, slot, taken.filename, event, ONLY, slot, taken.sizes,
+            *self._series.of(taken.connection), self._cell(), taken.origin,
         )  # fmt: skip
         self._begin(task, self.last_arrival)
 
@@ -192,13 +193,6 @@ class Intake:
         self._users.update(task.slots)
         self.record.arrived(task.serial, arrival)
         self._give(task)
-
-    def _begin_series(self, slot: int, sizes: tuple[int, ...]) -> None:
-        number, old, old_sizes = self._series
-        if old_sizes:
-            self._release(old)
-        self._users[slot] += 1
-        self._series = number + 1, slot, sizes
 
     def several(self, task: Task, count: int) -> None:
         """Have the frames of a message done one by one; its task has come back, nothing was done."""

@@ -4,6 +4,7 @@
 Units: Å, Å⁻¹ (no 2π), eV, m, ADU, px.  Rows of a 3×3 matrix are vectors, lab frame x y z.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,9 @@ No format begins with this byte, and MsgPack never uses it.
 
 STREAMED = "ZMQdata"
 """Image filename of frames that came as messages without a name, as CrystFEL has it."""
+
+NO_LIMITS = (-math.inf, math.inf)
+"""`Packed.limits` where every value is one."""
 
 HeaderValue = int | float | str
 
@@ -119,12 +123,20 @@ class Packed:
         One of `PIXEL_TYPES` but f4, or of `BYTE_TYPES`; little-endian.
     block
         Pixels of a block; the last one may have fewer.
+    masked : (ss, fs) bool
+        Pixels of the slab that are bad in the whole series, by the sender's pixel mask; the same array object
+        for the same mask.  None if there are none.
+    limits
+        Least and greatest value of a pixel that has one, float32 numbers; what the geometry's flags tell is
+        left out.
     """
 
     data: NDArray[np.uint8]
     starts: NDArray[np.int32]
     dtype: np.dtype[Any]
     block: int
+    masked: NDArray[np.bool_] | None = None
+    limits: tuple[float, float] = NO_LIMITS
 
 
 def block_count(n_pixel: int, block: int) -> int:

@@ -23,7 +23,6 @@ from gpuidx.cell import UnitCell
 from gpuidx.errors import Rejected
 from gpuidx.formats import Decoder
 from gpuidx.formats.frame import widened
-from gpuidx.formats.packed import with_pixels
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.masks import Masks
 from gpuidx.indexing.consensus import primitive_parameters
@@ -199,7 +198,7 @@ class Pipeline:
             If they are compressed and damaged.
         """
         with self.clock("decode"):
-            return widened(with_pixels(frame, self.geometry.slab_shape))
+            return widened(self.decoder.with_pixels(frame))
 
     def search(self, frames: Sequence[Frame], axes: NDArray[np.float32] | None = None) -> list[Found]:
         """Peaks and candidate lattices of a batch; *axes* of its only frame may be known from a device."""

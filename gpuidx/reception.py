@@ -11,12 +11,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any
 
 import zmq
 
-from gpuidx.errors import GpuidxError
 from gpuidx.flow.stop import Stop
+from gpuidx.sink import Arrived, Sink
 from gpuidx.sources.contract import FRAME, LATE_ANSWERS, LiveSource
 from gpuidx.sources.parts import role_of
 
@@ -54,68 +54,6 @@ class Limits:
     silence: float | None = None
 
 
-class Arrived(NamedTuple):
-    """A message as it came.
-
-    Attributes
-    ----------
-    time
-        Seconds since the loop was made.
-    link
-        Number of its source.
-    role
-        Frame, start or end of a series; None if it is too short for any.
-    parts
-        All of them.
-    """
-
-    time: float
-    link: int
-    role: str | None
-    parts: Sequence[zmq.Frame]
-
-
-class Sink(Protocol):
-    """Where messages go: a thread that takes them in their order, and memory for those that wait.
-
-    Attributes
-    ----------
-    error
-        What ended it, if anything did; nothing is taken after that.
-    n_byte
-        Bytes that were put so far.
-    """
-
-    error: GpuidxError | None
-    n_byte: int
-
-    @property
-    def has_room(self) -> bool:
-        """Whether another message may be put."""
-        ...
-
-    @property
-    def load(self) -> float:
-        """Share of the memory that is used."""
-        ...
-
-    def put(self, arrived: Arrived) -> None:
-        """Take a message over."""
-        ...
-
-    def wait(self, seconds: float) -> None:
-        """Wait until there is room, but not for longer."""
-        ...
-
-    def progress(self) -> str:
-        """What became of the messages so far, in a few words."""
-        ...
-
-    def close(self, level: int) -> int:
-        """Finish what waits, as far as the `Stop.level` allows; gives the number of messages left out."""
-        ...
-
-
 class Reception:
     """Hands on what sources receive; a context that closes sources and sink.
 
@@ -140,7 +78,7 @@ class Reception:
     """
 
     def __init__(
-        self, sources: Sequence[LiveSource], sink: Sink, tags: Sequence[bytes], limits: Limits
+        self, sources: Sequence[LiveSource], sink: Sink[Any], tags: Sequence[bytes], limits: Limits
     ) -> None:
         self.sources, self.tags, self.limits = tuple(sources), tags, limits
         self.stop = Stop()

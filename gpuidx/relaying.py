@@ -3,14 +3,13 @@
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Iterator
 
 import zmq
 
 from gpuidx.errors import GpuidxError, SourceError
-from gpuidx.reception import Arrived
 from gpuidx.serving import Outgoing, Served, ServeSettings, serve
+from gpuidx.sink import Arrived, Sink
 from gpuidx.sources.contract import FRAME, LATE_ANSWERS, START
 from gpuidx.sources.parts import length_of_tag
 
@@ -20,15 +19,15 @@ PATIENCE = 60.0
 """Seconds without a request after which no reader is expected any more, once everything was received."""
 
 
-class Relay:
-    """A `gpuidx.reception.Sink` that serves what it is given, by `gpuidx.serving`.
+class Relay(Sink[Outgoing]):
+    """A `Sink` that serves what it is given, by `gpuidx.serving`.
 
     Parameters
     ----------
     settings
         Socket and address.
     capacity
-        Bytes that may wait; reached, there is no room until some were sent.
+        Bytes that may wait.
     tags
         Glued tags that are cut off: who asks for frames knows of no tags.
 
@@ -36,10 +35,6 @@ class Relay:
     ----------
     address
         Where readers connect.
-    error
-        What ended the serving, if anything did.
-    n_byte
-        Bytes that were put so far.
     served
         What was sent, once it is closed.
 
@@ -50,15 +45,11 @@ class Relay:
     """
 
     def __init__(self, settings: ServeSettings, capacity: int, tags: list[bytes]) -> None:
-        self.error: GpuidxError | None = None
+        super().__init__(capacity)
         self.address = ""
-        self.n_byte = 0
         self.served = Served(0, 0.0, 0)
-        self._settings, self._capacity, self._tags = settings, capacity, tags
-        self._waiting: deque[tuple[Outgoing, int]] = deque()
-        self._waits = self._n_taken = 0
-        self._closing, self._is_told = False, False
-        self._changed = threading.Condition()
+        self._settings, self._tags = settings, tags
+        self._n_taken, self._is_told = 0, False
         self._stop, begun = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(begun,), name="relay", daemon=True)
         self._thread.start()
@@ -66,16 +57,6 @@ class Relay:
         if not self.address:
             self._thread.join()
             raise self.error or SourceError(f"{settings.bind}: cannot be served")
-
-    @property
-    def has_room(self) -> bool:
-        """Whether another message may be put."""
-        return self._waits < self._capacity
-
-    @property
-    def load(self) -> float:
-        """Share of the memory that is used."""
-        return self._waits / self._capacity
 
     def put(self, arrived: Arrived) -> None:
         """Have a message given to a reader; one that begins a series, to each with frames of it."""
@@ -91,16 +72,7 @@ class Relay:
                 "a message that begins a series goes to one reader only; --serve=router gives it to all"
             )
         message = Outgoing(parts, is_frame=arrived.role == FRAME, for_each=begins)
-        self.n_byte += size
-        with self._changed:
-            self._waiting.append((message, size))
-            self._waits += size
-            self._changed.notify_all()
-
-    def wait(self, seconds: float) -> None:
-        """Wait until there is room, but not for longer."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.has_room or self.error is not None, seconds)
+        self._add(message, size)
 
     def progress(self) -> str:
         """How many messages readers took, and how many wait."""

@@ -22,13 +22,14 @@ from gpuidx.flow.accounts import CRASHED, DROPPED
 from gpuidx.flow.children import Answer, Crash, Pool
 from gpuidx.flow.forkserver import start_forkserver, stop_forkserver
 from gpuidx.flow.pace import Pace
-from gpuidx.flow.platform import allow_open_files
+from gpuidx.flow.placement import ANYWHERE, Placement
+from gpuidx.flow.platform import allow_open_files, using_cpus
 from gpuidx.flow.slots import Slots
 from gpuidx.flow.stop import Stop, interruptible
 from gpuidx.geometry import Geometry, read_geometry
 from gpuidx.harvest import write_harvest
 from gpuidx.intake import Intake
-from gpuidx.options import PARTS_VARIABLE, Options, with_rank
+from gpuidx.options import PARTS_VARIABLE, Options
 from gpuidx.proposal import CellSearch
 from gpuidx.record import Answered, Record
 from gpuidx.route import Route
@@ -40,12 +41,12 @@ from gpuidx.start import (
     COMPILING,
     PREPARING,
     announce,
-    check_cpus,
     check_inputs,
     devices_for,
     frame_slots,
     message_bytes,
     patience,
+    placement,
     slot_bytes,
     slot_count,
 )
@@ -78,7 +79,7 @@ def run(options: Options, argv: Sequence[str]) -> int:
     Parameters
     ----------
     options
-        With the token, if one is needed (`gpuidx.options.with_token`).
+        With token and rank, if they are needed (`gpuidx.options.with_token`, `with_rank`).
     argv
         The command line, for the head of the stream.
 
@@ -87,14 +88,13 @@ def run(options: Options, argv: Sequence[str]) -> int:
     GpuidxError
         With what ended the run; its `exit_code` is that of the program.
     """
-    options = with_rank(options)
     source = open_source(options)
     geometry = read_geometry(options.geometry)
     cell = read_cell(options.pdb) if options.pdb else None
     check_inputs(options, geometry, cell)
     choice = decide(options)
-    check_cpus(options, len(devices_for(options, choice)))
-    announce(options, geometry, cell, choice)
+    placed = placement(options, choice)
+    announce(options, geometry, cell, choice, placed)
     write_harvest(options, geometry, cell)
     try:
         with interruptible():
@@ -102,7 +102,10 @@ def run(options: Options, argv: Sequence[str]) -> int:
             os.environ[PARTS_VARIABLE] = ",".join(options.optional_parts(has_cell))
             start_forkserver(["gpuidx.warm"])
             devices = devices_for(options, choice)
-            with Run(options, argv, geometry, cell, source, devices) as running:
+            with (  # slots are in the memory of the node where they are made
+                using_cpus(placed.main),
+                Run(options, argv, geometry, cell, source, devices, placed) as running,
+            ):
                 return running.loop()
     finally:
         stop_forkserver()
@@ -121,6 +124,8 @@ class Run:
         Where the messages come from; not yet opened.
     devices
         Numbers of the CUDA devices to use.
+    placed
+        The CPUs of each process.
     """
 
     def __init__(
@@ -131,6 +136,7 @@ class Run:
         cell: UnitCell | None,
         source: Source,
         devices: tuple[int, ...] = (),
+        placed: Placement = ANYWHERE,
     ) -> None:
         self.options = options
         self.record = Record(options)
@@ -160,13 +166,14 @@ class Run:
                 task_limit=options.task_limit,
                 counters=len(columns),
                 debug=options.debug,
+                cpus=placed.workers,
             )
             self.sent_hits = SentHits(lambda name: self.pool.counter(columns[name]))
             self.work: Pool | Route = self.pool
             self.devices: DevicePool | None = None
             if devices:
                 args = (self.slots, options, geometry, cell, devices)
-                self.devices = DevicePool(options, len(devices), args)
+                self.devices = DevicePool(options, len(devices), args, placed.devices)
                 self.work = Route(self.pool, self.devices)
             self.intake = Intake(
                 source, self.slots, self.record, self.work.give, message_bytes(options, geometry),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a run uses for its array work; decided once, before anything is opened.  No CuPy here."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import NamedTuple
 
@@ -23,12 +24,15 @@ class Choice(NamedTuple):
         Numbers of the CUDA devices to use; empty with ``"cpu"``.
     warnings
         What else the user should know, a line each.
+    addresses
+        PCI addresses of the devices, by number.
     """
 
     name: str
     line: str
     devices: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
+    addresses: Mapping[int, str] = {}
 
 
 def decide(options: RunOptions) -> Choice:
@@ -68,7 +72,8 @@ def choose(report: CudaReport, wanted: tuple[int, ...]) -> Choice:
         return Choice("cpu", f"backend: cpu ({_first_problem(report, wanted)[0]})")
     names = ", ".join(f"device {d.number}: {d.name}, {d.free / 1e9:.1f} GB free" for d in usable)
     warnings = tuple(f"{_named(d)} is not used: {d.problem}; {d.mend}" for d in devices if not d.usable)
-    return Choice("cuda", f"backend: cuda ({names})", tuple(d.number for d in usable), warnings)
+    addresses = {device.number: device.address for device in usable}
+    return Choice("cuda", f"backend: cuda ({names})", tuple(addresses), warnings, addresses)
 
 
 def _wanted_devices(report: CudaReport, wanted: tuple[int, ...]) -> list[DeviceInfo]:

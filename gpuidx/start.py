@@ -5,11 +5,13 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from gpuidx import __version__
 from gpuidx.cell import UnitCell
 from gpuidx.device_pool import most_frames
 from gpuidx.errors import GeometryError, OptionError
+from gpuidx.flow.placement import ANYWHERE, SYSTEM, Placement, node_of_device, place, read_topology
 from gpuidx.flow.platform import memory_available, usable_cpus
 from gpuidx.geometry import Geometry
 from gpuidx.geometry.hierarchy import Hierarchy
@@ -29,6 +31,9 @@ SMALLEST_SLOT = 4 << 20
 
 SHARE_FOR_DEVICES = 0.5
 """Share of the memory left that slots for devices may take where the user does not say."""
+
+THREADS_OF_A_RECEIVER = 2
+"""Its own, and one of libzmq's."""
 
 COMPILING = "compiling for this machine, once (a minute or two); 'gpuidx warmup' does it ahead"
 PREPARING = "preparing the CUDA device; this takes longest after an installation, when kernels are compiled"
@@ -109,17 +114,18 @@ def devices_for(options: Options, choice: Choice) -> tuple[int, ...]:
     return choice.devices if options.device_searches else ()
 
 
-def check_cpus(options: Options, n_device: int) -> None:
-    """See that ``--cpu-pin`` has a CPU for each worker and device process.
+def placement(options: Options, choice: Choice, system: Path = SYSTEM) -> Placement:
+    """The CPUs of each process, with ``--cpu-pin``: one for each worker and device process.
 
     Raises
     ------
     OptionError
-        If it has not.
+        If there are not as many.
     """
     if not options.cpu_pin:
-        return
-    cpus, needed = usable_cpus(), options.jobs + n_device
+        return ANYWHERE
+    devices = devices_for(options, choice)
+    cpus, needed = usable_cpus(), options.jobs + len(devices)
     if cpus is None:
         raise OptionError("--cpu-pin: processes cannot be pinned to CPUs on this system; leave it out")
     if needed > len(cpus):
@@ -127,9 +133,14 @@ def check_cpus(options: Options, n_device: int) -> None:
             f"--cpu-pin needs a CPU for each of {needed} processes, and there are {len(cpus)}; "
             "give a smaller -j, or no --cpu-pin"
         )
+    nodes = [node_of_device(choice.addresses.get(number, ""), system) for number in devices]
+    n_thread = THREADS_OF_A_RECEIVER * (1 + options.zmq_receivers)  # main is one, too
+    return place(read_topology(cpus, system), options.jobs, nodes, n_thread)
 
 
-def announce(options: Options, geometry: Geometry, cell: UnitCell | None, choice: Choice) -> None:
+def announce(
+    options: Options, geometry: Geometry, cell: UnitCell | None, choice: Choice, placed: Placement
+) -> None:
     """Say what runs, and what the user should know about it."""
     log.info("gpuidx %s", __version__)
     for warning in (*notices(options), *geometry.warnings, *(cell.warnings if cell else ())):
@@ -150,6 +161,8 @@ def announce(options: Options, geometry: Geometry, cell: UnitCell | None, choice
             log.info("without a cell the device finds axes of the lattice, the workers make cells of them")
     for line in (*choice.warnings, choice.line):
         log.info("%s", line)
+    if placed != ANYWHERE:
+        log.info("CPUs: %s", placed)
     if choice.devices and not devices_for(options, choice):
         filters = ", with a filter," if options.searches and options.filters else ""
         log.info(

@@ -5,8 +5,12 @@ A frame's chunk goes into a slot of its own.  The message lies there too, unless
 those after the first step share the slot in which it came.  The message that began a series lies in a third.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gpuidx.flow.slots import Slots
 from gpuidx.model import NO_BYTES, Message
@@ -78,6 +82,12 @@ def parts_in(place: memoryview, sizes: Sequence[int]) -> tuple[memoryview, ...]:
     return tuple(place[begin : begin + size] for begin, size in zip(offsets(sizes), sizes, strict=False))
 
 
+def mask_in(place: memoryview, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The pixel mask of a series, at the end of the slot with the message that began it; (ss, fs)."""
+    n_pixel = math.prod(shape)
+    return np.frombuffer(place, np.bool_, n_pixel, len(place) - n_pixel).reshape(shape)
+
+
 class Messages:
     """The messages that tasks name, in a worker.
 
@@ -93,11 +103,12 @@ class Messages:
         self._slots, self._read_only = slots, read_only
         self._series = 0
         self._start: tuple[memoryview, ...] = ()
+        self._has_mask = False
 
     def get(self, task: Task) -> Message:
         """The message of a task; `Message.series` is the same object for all frames of a series."""
         if task.series != self._series:
-            self._series = task.series
+            self._series, self._has_mask = task.series, False
             self._start = parts_in(self._slots[task.series_slot], task.series_sizes)
         place = self._slots[task.holder]
         parts = parts_in(place.toreadonly() if self._read_only else place, task.sizes)
@@ -118,6 +129,18 @@ class Messages:
             values=values,
             is_alone=task.number == ONLY,
         )
+
+    def keep_mask(self, task: Task, masked: NDArray[np.bool_]) -> bool:
+        """Put the pixel mask of a task's series where `mask_in` finds it; False if there is no room.
+
+        Each worker does it once for a series; all write the same.
+        """
+        if not self._has_mask:
+            place = self._slots[task.series_slot]
+            self._has_mask = offsets(task.series_sizes)[-1] + masked.nbytes <= len(place)
+            if self._has_mask:
+                mask_in(place, masked.shape)[...] = masked
+        return self._has_mask
 
     @staticmethod
     def bytes_in_slot(task: Task) -> int:

@@ -13,7 +13,6 @@ from gpuidx.cell import UnitCell
 from gpuidx.errors import Rejected
 from gpuidx.flow.accounts import BLANK, HIT, INDEXED, REJECTED
 from gpuidx.flow.child import Port
-from gpuidx.flow.platform import pin_to_cpu
 from gpuidx.flow.slots import Slots
 from gpuidx.geometry import Geometry
 from gpuidx.model import Frame, Result
@@ -102,6 +101,7 @@ def work_with_device(
                     port.answer(serial, SEVERAL, count)
                     continue
                 frame, descriptor = pipeline.lay_down(message, place, messages.bytes_in_slot(task))
+                descriptor = _with_mask(descriptor, frame, task, messages)
                 if step == handover.DECODE and descriptor is not None:
                     kept[serial] = frame, pipeline.take_notes()
                     port.answer(serial, handover.DECODED, *descriptor)
@@ -114,6 +114,17 @@ def work_with_device(
             _answer(port, serial, done, notes + pipeline.take_notes(), pipeline.cells(done.result))
 
 
+def _with_mask(
+    descriptor: handover.Descriptor | None, frame: Frame, task: Task, messages: Messages
+) -> handover.Descriptor | None:
+    """A descriptor that tells of the pixel mask of the frame's series; None if there is no room for that."""
+    if descriptor is None or frame.packed is None or frame.packed.masked is None:
+        return descriptor
+    if not messages.keep_mask(task, frame.packed.masked):
+        return None
+    return descriptor._replace(series=task.series, series_slot=task.series_slot)
+
+
 def _begin(
     port: Port,
     slots: Slots,
@@ -122,8 +133,6 @@ def _begin(
     geometry: Geometry,
     cell: UnitCell | None,
 ) -> tuple[Pipeline, Messages]:
-    if options.cpu_pin:
-        pin_to_cpu(port.number)
     clock = Stopwatch(port.counters, columns)
     if not options.asapo_output_stream:
         return Pipeline(options, geometry, cell, clock), Messages(slots)

@@ -78,7 +78,7 @@ def summary(case: str, runs: dict[str, list[LiveRun]], race: Race) -> dict[str, 
             pairs = list(zip(ours, each, strict=True))
             row[f"over {name}"] = statistics.median(our.rate / their.rate for our, their in pairs)
             row[f"CPU over {name}"] = statistics.median(t.everything / o.everything for o, t in pairs)
-    expected = [predicted(costs_of(race.subject, race.alone, run), run)[1] / run.rate for run in ours]
+    expected = [predicted(costs_of(race.alone, run), run)[1] / run.rate for run in ours]
     row["predicted over measured"] = statistics.median(expected)
     row["cores"] = statistics.median(run.cores for run in ours)
     return row

@@ -44,7 +44,7 @@ def write_findings(subject: Subject, file: Path) -> None:
     """What the CPU finds in each message, for the stand-in."""
     pipeline = Pipeline(subject.options(), subject.geometry, subject.cell)
     findings = {}
-    for message in subject.received([*subject.blanks, *subject.hits]):
+    for message, *_ in subject.received([*subject.blanks, *subject.hits]):
         (findings[mark(message.data)],) = pipeline.search([pipeline.decode(message)])
     if len(findings) < len(subject.blanks) + len(subject.hits):
         raise SystemExit("two messages look alike: another MARK is needed")

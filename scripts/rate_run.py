@@ -66,7 +66,7 @@ def receiver_alone(port: Any, _: Any, stop: Any, *__: Any) -> None:
     n_byte = int(os.environ[ALONE])
     while (tasks := port.poll(None)) is not None:
         for (slot,) in tasks:
-            port.answer_all([(slot,) if stop.row(0)[0] else (slot, (n_byte,), None, FRAME)])
+            port.answer_all([(slot,) if stop.row(0)[0] else (slot, (n_byte,), None, FRAME, 0)])
 
 
 def main() -> int:

@@ -11,7 +11,9 @@ from pathlib import Path
 from gpuidx.backends.cpu.backend import CpuBackend
 from gpuidx.device import serve_with
 from gpuidx.errors import BackendError
+from gpuidx.formats.no_data import NoData
 from gpuidx.formats.packed import with_pixels
+from gpuidx.formats.setting import Setting
 from gpuidx.geometry.masks import Masks
 from gpuidx.model import Found
 
@@ -26,10 +28,11 @@ class Batches(CpuBackend):
     def __init__(self, geometry, *args):
         super().__init__(geometry, *args)
         self.shape = geometry.slab_shape
+        self.no_data = NoData(Setting.of(geometry, *args[:2]))
 
     def upload(self, frames):
         assert len(frames) <= self.batch_size
-        return super().upload([with_pixels(frame, self.shape) for frame in frames])
+        return super().upload([with_pixels(frame, self.shape, self.no_data) for frame in frames])
 
     def finished(self, batch):
         return list(enumerate(self.results(batch)))

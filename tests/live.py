@@ -252,12 +252,12 @@ def is_right(chunk: StreamChunk, truth: FrameTruth, centering: str = "P") -> boo
     return same_lattice(found, true)[0]
 
 
-def same_content(ours: list[StreamChunk], theirs: list[StreamChunk]) -> None:
+def same_content(ours: list[StreamChunk], theirs: list[StreamChunk], header: str = "truth_id") -> None:
     """Check that two runs over the same frames say the same of each."""
-    by_truth = {chunk.headers["truth_id"]: chunk for chunk in theirs}
+    by_truth = {chunk.headers[header]: chunk for chunk in theirs}
     assert len(ours) == len(theirs)
     for mine in ours:
-        other = by_truth[mine.headers["truth_id"]]
+        other = by_truth[mine.headers[header]]
         np.testing.assert_array_equal(mine.peaks, other.peaks)
         assert len(mine.crystals) == len(other.crystals)
         for crystal, same in zip(mine.crystals, other.crystals, strict=True):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from gpuidx import handover
-from gpuidx.device import BETWEEN_LOOKS, NO_ROOM, UNUSABLE, Service
+from gpuidx.device import BETWEEN_LOOKS, NO_ROOM, UNUSABLE, SeriesMasks, Service
 from gpuidx.flow.slots import Slots
 from gpuidx.geometry import parse_geometry
 from gpuidx.model import Found, PeakList
 from gpuidx.simulation.detector import default_geometry
+from gpuidx.tasks import ONLY, Messages, Task
 
 LATENCY = 0.02
 NOTHING = [[], [], []]
@@ -123,6 +124,30 @@ def serve():
 
 def task(serial, clen=0.1):
     return (serial, serial % 16, 0, "u2", 1.3, clen, 0.0, 0.0)
+
+
+def test_pixel_masks_of_series_that_are_the_same_are_the_same_object(serve):
+    slots, shape = serve.slots, GEOMETRY.slab_shape
+    one, other = (np.arange(64 * 64).reshape(shape) % n == 0 for n in (3, 5))
+    masks, said = SeriesMasks(slots, shape), []
+    for series, mask in enumerate((one, one, other, one), 1):
+        message = Task(0, 0, "", "", ONLY, 0, (9,), series, series, (100,))
+        start = bytes(slots[series][:100])
+        for _ in range(2):  # workers
+            assert Messages(slots).keep_mask(message, mask)
+        assert bytes(slots[series][:100]) == start
+        descriptor = handover.Descriptor(*task(1)[2:])._replace(series=series, series_slot=series)
+        said.append(masks.of(descriptor))
+        np.testing.assert_array_equal(said[-1], mask)
+    assert said[0] is said[1]
+    assert said[3] is said[1] is not said[2]
+    assert masks.of(handover.Descriptor(*task(1)[2:])) is None
+
+
+def test_a_slot_without_room_is_given_no_pixel_mask(serve):
+    size = len(serve.slots[1])
+    message = Task(0, 0, "", "", ONLY, 0, (9,), 1, 1, (size - 64 * 64 + 1,))
+    assert not Messages(serve.slots).keep_mask(message, np.ones((64, 64), bool))
 
 
 def test_a_full_batch_goes_at_once(serve):

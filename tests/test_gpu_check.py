@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`scripts/gpu-check`: every part of it on a pretended device, and what is computed without one."""
 
+import importlib
 import json
 import math
 import os
@@ -19,7 +20,6 @@ from gpuidx.backends.cuda.traffic import (
     Work,
     bounds,
     decoding_traffic,
-    packed_transfer,
     search_traffic,
     total,
     transfer,
@@ -99,6 +99,79 @@ def test_every_part_works_on_a_pretended_device(tmp_path):
     assert rates["random", 2]["times"]["rounds"] > 1
     assert [path["case"]["n_frame"] for path in data["trial_paths"]] == [5]
     assert data["trial_paths"][0]["indexed"] == pytest.approx(0.2, abs=0.04)
+    assert (data["packed"]["frames"], data["packed"]["differences"]) == (36, [])
+    assert (data["axes"]["searches"], data["axes"]["left"], data["axes"]["apart"]) == (2, 0, [])
+    assert [one["n_list"] for one in data["axes_rates"]] == [2, 1]
+    assert [one["way"] for one in data["service"]] == ["compressed", "plain"]
+    for one in data["service"]:
+        assert one["left_to_cpu"] == 0
+        assert 0 < one["offered_frames_per_s"] < one["frames_per_s"]
+        assert 0 < one["median_ms"] <= one["late_ms"]
+        assert one["indexed"] > 0
+    assert 3 < data["decoding"][0]["compression"] < 7
+    assert sum(data["damage"]["outcomes"].values()) == 12
+    assert data["damage"]["faults"] == []
+
+
+def test_a_part_that_fails_is_told_and_keeps_no_other_from_its_work(parts, tmp_path, monkeypatch):
+    from gpu_check import __main__, environment
+    from gpu_check.plan import TINY
+    from gpu_check.report import Report
+
+    def do(name):
+        done.append(name)
+        if name.endswith("parity.check_all"):
+            raise RuntimeError("the device is lost")
+
+    report, done = Report(tmp_path, 10.0), []
+    monkeypatch.setattr(environment, "describe", lambda *_: True)
+    for name in __main__.PARTS:
+        module, function = name.split(".")
+        target = importlib.import_module(f"gpu_check.{module}")
+        monkeypatch.setattr(target, function, lambda *_, name=name: do(name))
+    __main__._run_all(report, TINY, 0)
+    assert done == list(__main__.PARTS)
+    assert report.failures == [
+        f"{name}.check_all ended with RuntimeError: the device is lost"
+        for name in ("parity", "packed_parity", "axes_parity", "trial_parity")
+    ]
+    assert report.data["goals"]
+
+
+class Time:
+    """Stands for the module: time goes on only while somebody sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def test_a_frame_that_waits_for_a_slot_has_arrived_already(parts, monkeypatch):
+    from gpu_check import feed
+
+    clock = Time()
+    monkeypatch.setattr(feed, "time", clock)
+    one = feed.Feed([("first",), ("second",)], 4, 100.0, speed=10.0)
+    assert one.poll(None) == [(0, 0, "first")]
+    assert one.poll(None) == [(1, 1, "second")]
+    assert clock.now == pytest.approx(0.1)
+    clock.now = 0.35
+    assert one.poll(0.0) == []
+    one.answer(0, "found")
+    one.answer(1, "on the CPU", "why")
+    assert one.poll(None) == [(2, 0, "first"), (3, 1, "second")]
+    clock.now = 0.6
+    assert one.poll(0.4) == []
+    one.answer_all([(2, "found"), (3, "found")])
+    assert one.poll(None) is None
+    assert one.latencies == pytest.approx([1.0 - 0.2, 1.0 - 0.3])
+    assert one.frames_per_s == pytest.approx(2 / (1.0 - 0.35))
+    assert one.answers == {"found": 3, "on the CPU": 1}
 
 
 def test_every_compared_case_has_peaks(parts):
@@ -145,8 +218,17 @@ def test_goals_are_judged_by_the_figures(parts, tmp_path):
     times = {"search": {"ms": 3.3}, "upload": {"ms": 6.4}, "path": {"ms_a_frame": 0.203}}
     report.data["rates"] = [{"case": case, **times}]
     report.data["start"] = {"filled cache of kernels": {"to_first_result_s": 4.2}}
+    paths = {"case": case | {"content": "20 % hits", "n_frame": 64}, "frames_per_s": 5100.0}
+    report.data["service"] = [
+        paths | {"way": "plain", "frames_per_s": 100.0, "median_ms": 1000.0, "late_ms": 1000.0},
+        paths | {"way": "compressed", "median_ms": 40.0, "late_ms": 310.0},
+    ]
     verdict.judge(report)
     words = {goal["what"]: goal["verdict"] for goal in report.data["goals"]}
+    assert words["compressed slots to candidate lattices, 4M, 20 % hits, frames/s"] == "met"
+    assert words["latency at 80 % of that, 4M, median, ms"] == "met"
+    assert words["latency at 80 % of that, 4M, 99 %, ms"] == "MISSED"
+    assert words["compressed slots to candidate lattices, 16M, 20 % hits, frames/s"] == "not measured"
     assert words["peak search from device memory, all hits, ms a frame"] == "MISSED"
     assert words["whole path over upload alone, all hits, ratio"] == "met"
     assert words["peak search from device memory, blank, ms a frame"] == "not measured"
@@ -220,8 +302,8 @@ def test_nothing_is_imported_that_the_script_does_not_ask_for(parts):
 
     code = (
         "import sys, numba; had = set(sys.modules)\n"
-        "from gpu_check import computed, environment, parity, rates, sanitizer, start\n"
-        "from gpu_check import trial_parity, trial_rates, verdict\n"
+        "from gpu_check import axes_parity, computed, environment, packed_parity, packed_rates\n"
+        "from gpu_check import parity, rates, sanitizer, start, trial_parity, trial_rates, verdict\n"
         "print(*{name.split('.')[0] for name in set(sys.modules) - had})"
     )
     path = os.pathsep.join([str(ROOT), str(ROOT / "scripts"), str(ROOT / "tests")])
@@ -271,8 +353,7 @@ def test_the_documentation_has_the_computed_tables(parts):
     )
 
 
-def test_compressed_frames_need_less_of_the_bus_and_little_memory():
+def test_decoding_reads_compressed_pixels_and_writes_all():
     work = Work.square(2048, 2, 32)
-    decoding, up = decoding_traffic(work, 7.0), packed_transfer(work, 7.0)
-    assert up == pytest.approx(transfer(work)[0] / 7.0, rel=0.01)
+    decoding = decoding_traffic(work, 7.0)
     assert decoding.moved / 32 == pytest.approx(work.frame_bytes * 8 / 7)

@@ -7,11 +7,13 @@ from pathlib import Path
 import emulator
 import numpy as np
 import pytest
+from backends.device_axes import cpu_axes
 from backends.device_trials import device_trials, start
 from backends.peak_lists import simulated, trials
 from backends.ways import fresh_device
 
 from gpuidx.backends.constants import ATTEMPTS
+from gpuidx.backends.unknown_cell_constants import MOST_VECTORS
 from gpuidx.errors import BackendError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -185,6 +187,23 @@ def test_what_there_is_no_memory_for_is_not_measured_but_the_rest_is(device, rep
     assert [one["n_list"] for one in report.data["trial_rates"]] == [1]
     assert report.data["trial_paths"] == []
     assert report.failures == []
+
+
+def test_axes_are_compared_and_the_lattices_that_are_made_of_them(parts, monkeypatch):
+    from gpu_check import axes_parity
+    from gpu_check.plan import AxesPlan
+
+    one, plan = simulated("cys", 4, n_peaks=30), AxesPlan(axis_range=(5.0, 13.0))
+    same = np.zeros((1, 2, MOST_VECTORS, 4), np.float32)
+    for kind in range(2):
+        own = cpu_axes(one.q, kind, plan.axis_range)
+        same[0, kind, : len(own)] = own
+    monkeypatch.setattr(axes_parity, "axes_of", lambda lists, axis_range: [same, 0 * same, None])
+    compared = axes_parity.compare([one] * 3, plan)
+    assert (compared.searches, compared.left, compared.lattices) == (4, 1, 2)
+    assert compared.apart == [f"cys, simulated, list 1, kind {kind}" for kind in range(2)]
+    (text,) = compared.differences
+    assert text.startswith("cys, simulated, list 1: 0 lattices")
 
 
 def test_goals_of_the_trials_are_judged_by_the_figures(report):

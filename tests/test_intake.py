@@ -17,7 +17,7 @@ SIZE = 4096
 
 
 class Source:
-    """Gives what a script says: (role, the bytes of each part)."""
+    """Gives what a script says: (role or role@connection, the bytes of each part)."""
 
     def __init__(self, script, drops=False):
         self.script, self.drops = deque(script), drops
@@ -27,13 +27,14 @@ class Source:
 
     def take(self, slot):
         role, *parts = self.script.popleft()
+        role, _, connection = role.partition("@")
         if role == "too large":
             return Taken((), "ZMQdata", "", rejected=("too large", "made up"))
         at = 0
         for part in parts:
             slot[at : at + len(part)] = part
             at = -(-(at + len(part)) // 16) * 16
-        return Taken(tuple(map(len, parts)), "ZMQdata", "", role=role)
+        return Taken(tuple(map(len, parts)), "ZMQdata", "", role=role, connection=int(connection or 0))
 
     def drop(self):
         if self.drops:
@@ -129,11 +130,30 @@ def test_the_start_of_a_series_stays_until_its_last_frame_has_ended(drive):
 
 
 def test_frames_of_a_series_share_its_start(drive):
-    d = drive([(START, b"first"), *frames(b"a" * 20, b"b" * 20), (START, b"first"), *frames(b"c" * 20)])
+    d = drive([(START, b"first"), *frames(b"a" * 20, b"b" * 20), (START, b"other"), *frames(b"c" * 20)])
     d.turn()
     one, same, other = (d.messages.get(task).series for task in d.tasks)
     assert one is same
     assert one is not other
+
+
+def test_a_frame_belongs_to_the_series_of_which_its_connection_was_told(drive):
+    d = drive([
+        (START, b"first"), (f"{START}@1", b"first"), (f"{FRAME}@1", b"a" * 20), (f"{START}@1", b"second"),
+        (f"{FRAME}@1", b"b" * 20), (FRAME, b"c" * 20), (START, b"second"), (FRAME, b"d" * 20),
+    ], count=12)  # fmt: skip
+    d.finish()
+    assert [(data[:1], start) for data, _, start in d.seen] == [
+        (b"a", (b"first",)), (b"b", (b"second",)), (b"c", (b"first",)), (b"d", (b"second",))
+    ]  # fmt: skip
+    assert d.slots.n_free == d.slots.count - 1
+
+
+@pytest.mark.parametrize(("count", "n_kept"), [(4, 1), (5, 2), (12, 2)])
+def test_connections_that_are_behind_cost_few_slots(drive, count, n_kept):
+    d = drive([(f"{START}@{n}", b"series %d" % n) for n in range(9)], count=count)
+    d.finish()
+    assert d.slots.n_free == count - n_kept
 
 
 @pytest.mark.parametrize("count", [4, 8])

@@ -16,14 +16,14 @@ from gpuidx.formats import packed as packed_module
 from gpuidx.geometry import parse_geometry
 from gpuidx.model import Message
 from gpuidx.options import Options
-from gpuidx.simulation import encode_hdf5
+from gpuidx.simulation import encode_dectris, encode_hdf5
 from gpuidx.simulation.detector import LYSOZYME, default_geometry
 
-PACKED = {"hdf5 bslz4", "hdf5, second of three", "seedee bslz4", "lclstreamer"}
-"""Of `FORMATS`, those that stay compressed with `GEOMETRY`."""
-
 DECTRIS = {"dectris v1 bs-lz4<", "dectris v2 bslz4", "jungfraujoch"}
-"""Those that do where the geometry flags the value of pixels without one."""
+"""Of `FORMATS`, those in which pixels have a value that says that they have none."""
+
+PACKED = DECTRIS | {"hdf5 bslz4", "hdf5, second of three", "seedee bslz4", "lclstreamer"}
+"""Those that stay compressed."""
 
 
 def geometry_with(more: str):
@@ -98,17 +98,66 @@ def test_a_device_finds_the_compressed_pixels_where_it_is_told(usual, name, hold
     assert np.shares_memory(seen.packed.data, np.frombuffer(place, np.uint8))
     np.testing.assert_array_equal(seen.packed.starts, frame.packed.starts)
     assert len(seen.packed.data) == seen.packed.starts[-1]  # no pixel is left over
-    decoded = packed_module.with_pixels(seen, GEOMETRY.slab_shape)
+    decoded = usual.decoder.with_pixels(seen)
     np.testing.assert_array_equal(decoded.image, image_of(HIT))
 
 
-@pytest.mark.parametrize("name", sorted(DECTRIS))
-def test_detectors_with_values_for_bad_pixels_need_a_flag_in_the_geometry(name):
-    with_flag = pipeline_of(geometry_with("flag_equal = 65535"))
-    for using, is_packed in ((with_flag, True), (pipeline_of(), False)):
-        place, message, size = sent(name, BLANK)
-        frame, _ = using.lay_down(message, place, size)
-        assert (frame.packed is not None) == is_packed
+MASK = np.zeros(GEOMETRY.slab_shape, np.uint32)
+MASK[: SIZE // 3] = 1
+"""Pixels that a detector calls bad; there are peaks among them."""
+
+BRIGHT = 300
+"""Counts that the detector calls the greatest."""
+
+ABOUT = {"saturation_value": BRIGHT}
+STARTS = {
+    "dectris v1 bs-lz4<": encode_dectris.v1_start(1, ABOUT, MASK),
+    "dectris v2 bslz4": encode_dectris.v2_start(ABOUT, pixel_mask={"threshold_1": MASK}),
+    "jungfraujoch": encode_dectris.v2_start(ABOUT, pixel_mask={"threshold_1": MASK}),
+}
+
+
+def with_mask(name: str, number: int):
+    """A slot with a frame of a series with `MASK`, its message, and bytes that this takes."""
+    image = image_of(number)
+    image[::7, ::5] = 65535
+    parts, _ = FORMATS[name](image, number)
+    return slot_with(parts, STARTS[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [(name, "") for name in sorted(DECTRIS)]
+    + [("dectris v2 bslz4", flags) for flags in ("flag_equal = 65535", "flag_morethan = 200")],
+)
+def test_a_series_with_bad_pixels_stays_compressed_and_its_chunks_are_the_same(name, flags):
+    using = pipeline_of(geometry_with(flags))
+    for number in (HIT, BLANK):
+        place, message, _ = with_mask(name, number)
+        expected = text(place, using.process(message, place))
+        assert ("Begin crystal" in expected) == (number == HIT)
+        place, message, _ = sent(name, number)
+        assert (text(place, using.process(message, place)) != expected) == (number == HIT)
+        place, message, size = with_mask(name, number)
+        (found,) = using.search([using.decode(message)])
+        assert not any(MASK[int(ss), int(fs)] for fs, ss in zip(*slab_places(found.peaks), strict=True))
+        for by_device in (True, False):
+            place, message, size = with_mask(name, number)
+            frame, _ = using.lay_down(message, place, size)
+            np.testing.assert_array_equal(frame.packed.masked, MASK > 0)
+            place_of_other, other, size_of_other = with_mask(name, BLANK)
+            using.lay_down(other, place_of_other, size_of_other)  # its slot is not for this frame's pixels
+            kept = bytes(place_of_other)
+            assert (
+                text(place, using.complete(frame, message, place, found if by_device else None)) == expected
+            )
+            assert bytes(place_of_other) == kept
+
+
+def slab_places(peaks):
+    """Positions of peaks in the slab: fs, ss."""
+    corners = np.array([(panel.slab_x, panel.slab_y) for panel in GEOMETRY.panels])[peaks.panel]
+    return corners[:, 0] + peaks.fs, corners[:, 1] + peaks.ss
 
 
 def hdf5(image, **how):
@@ -121,7 +170,7 @@ def test_every_kind_of_whole_numbers_stays_compressed(usual, letters):
     place, message, size = hdf5(image)
     frame, descriptor = usual.lay_down(message, place, size)
     assert descriptor.dtype == letters[1:]
-    again = packed_module.with_pixels(frame, GEOMETRY.slab_shape).image
+    again = usual.decoder.with_pixels(frame).image
     assert again.dtype == image.dtype
     np.testing.assert_array_equal(again, image)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live import PEAKS, SIZE, Server, beamtime, finish, is_right, start, write_inputs
+from live import PEAKS, SIZE, Server, beamtime, finish, is_right, same_content, start, write_inputs
 
 from gpuidx.simulation import encode_dectris, encode_hdf5
 from gpuidx.simulation.detector import default_geometry
@@ -37,9 +37,19 @@ def v1_messages() -> list[list[bytes]]:
     ]  # fmt: skip
 
 
+BAD = slice(0, SIZE // 3)
+"""Rows that the detector calls bad."""
+
+
 def v2_messages() -> list[list[bytes]]:
-    own = [encode_dectris.v2_image({"threshold_1": image}, n) for n, image in enumerate(images())]
-    return [encode_dectris.v2_start({"incident_energy": ENERGY}), *own, encode_dectris.v2_end()]
+    mask = np.zeros((SIZE, SIZE), np.uint32)
+    mask[BAD] = 1
+    own = [
+        encode_dectris.v2_image({"threshold_1": image}, n, compression="bslz4")
+        for n, image in enumerate(images())
+    ]
+    start = encode_dectris.v2_start({"incident_energy": ENERGY}, pixel_mask={"threshold_1": mask})
+    return [start, *own, encode_dectris.v2_end()]
 
 
 def hdf5_messages() -> list[list[bytes]]:
@@ -76,13 +86,20 @@ def check(done, header: str, numbers: range = range(N_FRAME)) -> None:
         assert not chunk.crystals or is_right(chunk, truth)
 
 
-@pytest.mark.parametrize("device", ["", "healthy"])
-def test_frames_of_a_dectris_series_take_their_values_from_its_start(tmp_path: Path, device: str) -> None:
+def test_frames_of_a_dectris_series_take_values_and_bad_pixels_from_its_start(tmp_path: Path) -> None:
     text = geometry("incident_energy", f"{DISTANCE}", "threshold_1")
-    done = push(tmp_path, v2_messages(), text, "image_id", device=device)
-    check(done, "image_id")
-    assert "on the CPU:" not in done.log
-    assert "recognised as DECTRIS Stream V2 (--data-format=dectris-v2)" in done.log
+    runs = []
+    for device in ("", "healthy"):
+        folder = tmp_path / f"device {device}"
+        folder.mkdir()
+        done = push(folder, v2_messages(), text, "image_id", device=device)
+        check(done, "image_id")
+        assert "on the CPU:" not in done.log
+        assert "recognised as DECTRIS Stream V2 (--data-format=dectris-v2)" in done.log
+        assert ("which the device decodes" in done.log) == bool(device)
+        assert all((chunk.peaks["ss"] >= BAD.stop).all() for chunk in done.chunks)
+        runs.append(done.chunks)
+    same_content(*runs, header="image_id")
 
 
 @pytest.mark.parametrize("data_format", ["auto", "dectris-v1"])

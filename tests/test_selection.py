@@ -13,9 +13,11 @@ from gpuidx import selection
 from gpuidx.backends.cuda.report import CudaReport, DeviceInfo
 from gpuidx.errors import BackendError
 from gpuidx.options import RunOptions
-from gpuidx.selection import decide
+from gpuidx.selection import Choice, decide
 
-GOOD = DeviceInfo(number=0, name="A", capability=(9, 0), total=80 * 10**9, free=79 * 10**9)
+GOOD = DeviceInfo(
+    number=0, name="A", capability=(9, 0), address="0000:41:00.0", total=80 * 10**9, free=79 * 10**9
+)
 FULL = DeviceInfo(number=1, name="B", problem="out of device memory", mend="see who uses it")
 THIRD = DeviceInfo(number=2, name="C", free=10**9)
 NONE = CudaReport(problem="no NVIDIA driver", mend="install it")
@@ -61,7 +63,7 @@ def refused(**options: object) -> str:
 
 def test_cpu_looks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "probe", None)
-    assert decide(RunOptions(backend="cpu")) == ("cpu", "backend: cpu, as asked for", (), ())
+    assert decide(RunOptions(backend="cpu")) == Choice("cpu", "backend: cpu, as asked for")
 
 
 def test_options_of_devices_are_said_to_be_without_effect_on_the_cpu() -> None:
@@ -73,12 +75,12 @@ def test_options_of_devices_are_said_to_be_without_effect_on_the_cpu() -> None:
 def test_auto_takes_a_usable_device(there) -> None:
     there(GOOD, FULL)
     choice = decide(RunOptions())
-    assert choice == ("cuda", "backend: cuda (device 0: A, 79.0 GB free)", (0,), ())
+    assert choice == Choice("cuda", "backend: cuda (device 0: A, 79.0 GB free)", (0,), (), {0: GOOD.address})
 
 
 def test_auto_takes_the_cpu_and_says_why(there) -> None:
     there(report=NONE)
-    assert decide(RunOptions()) == ("cpu", "backend: cpu (no NVIDIA driver)", (), ())
+    assert decide(RunOptions()) == Choice("cpu", "backend: cpu (no NVIDIA driver)")
     there(FULL)
     assert (
         decide(RunOptions(gpu_devices=(1,))).line == "backend: cpu (CUDA device 1 (B): out of device memory)"
@@ -107,7 +109,8 @@ def test_auto_warns_of_devices_that_do_not_exist(there) -> None:
 
 def test_devices_are_used_in_the_order_of_the_option(there) -> None:
     there(GOOD, THIRD, DeviceInfo(number=1, name="D"))
-    assert decide(RunOptions(gpu_devices=(2, 0))).devices == (2, 0)
+    choice = decide(RunOptions(gpu_devices=(2, 0)))
+    assert (choice.devices, choice.addresses) == ((2, 0), {2: "", 0: "0000:41:00.0"})
     assert decide(RunOptions(gpu_devices=())).devices == (0, 1, 2)
 
 

@@ -3,6 +3,7 @@ import pytest
 
 from gpuidx import start
 from gpuidx.errors import OptionError
+from gpuidx.flow.placement import ANYWHERE, Placement
 from gpuidx.geometry import parse_geometry
 from gpuidx.handover import FOUND_BYTES
 from gpuidx.options import Options
@@ -59,22 +60,34 @@ def test_devices_are_left_alone_if_no_peaks_are_searched(peaks, memory):
 
 
 @pytest.mark.parametrize(
-    ("cpus", "jobs", "n_device", "text"),
+    ("cpus", "text"),
     [
-        ([0, 1, 2], 3, 0, ""),
-        ([4, 5, 6], 2, 1, ""),
-        ([0, 1, 2], 3, 1, "a CPU for each of 4 processes, and there are 3"),
-        (None, 1, 0, "cannot be pinned to CPUs on this system"),
+        ([0, 1, 2], "a CPU for each of 4 processes, and there are 3"),
+        (None, "cannot be pinned to CPUs on this system"),
     ],
 )
-def test_pinned_processes_need_a_cpu_each(cpus, jobs, n_device, text, monkeypatch):
+def test_pinned_processes_need_a_cpu_each(cpus, text, monkeypatch):
     monkeypatch.setattr(start, "usable_cpus", lambda: cpus)
-    start.check_cpus(options(jobs=jobs), n_device)
-    if not text:
-        start.check_cpus(options(jobs=jobs, cpu_pin=True), n_device)
-        return
+    choice = Choice("cuda", "backend: cuda", (0,))
+    assert start.placement(options(jobs=3), choice) == ANYWHERE
     with pytest.raises(OptionError, match=text):
-        start.check_cpus(options(jobs=jobs, cpu_pin=True), n_device)
+        start.placement(options(jobs=3, cpu_pin=True), choice)
+
+
+def test_pinned_processes_are_near_the_device(tmp_path, monkeypatch):
+    monkeypatch.setattr(start, "usable_cpus", lambda: [0, 1, 2, 3, 4, 5])
+    for node, cpus in enumerate(("0-1", "2-5")):
+        folder = tmp_path / f"devices/system/node/node{node}"
+        folder.mkdir(parents=True)
+        (folder / "cpulist").write_text(cpus)
+    device = tmp_path / "bus/pci/devices/0000:41:00.0"
+    device.mkdir(parents=True)
+    (device / "numa_node").write_text("0")
+    choice = Choice("cuda", "backend: cuda", (1,), addresses={1: "0000:41:00.0"})
+    placed = start.placement(options(jobs=2, cpu_pin=True), choice, tmp_path)
+    assert placed == Placement((1,), ((2,), (3,)), ((0,),))
+    alone = start.placement(options(jobs=1, cpu_pin=True, zmq_receivers=1), Choice("cpu", ""), tmp_path)
+    assert alone == Placement((2, 3, 4, 5), ((0,),))
 
 
 def test_each_receiver_has_slots_of_its_own(memory):

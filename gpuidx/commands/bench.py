@@ -2,6 +2,7 @@
 """``gpuidx bench``: what this machine reaches with a user's detector, what limits, what a rate needs."""
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -11,17 +12,17 @@ from typing import Optional
 
 from gpuidx.arguments import option, parse
 from gpuidx.commands.bench_report import Report
-from gpuidx.errors import InputFileError, OptionError
+from gpuidx.errors import OptionError
 from gpuidx.flow.platform import usable_cpus
 from gpuidx.measure.bench import costs_of, live, stages_alone
 from gpuidx.measure.model import DeviceCosts
 from gpuidx.measure.subject import Subject
 from gpuidx.options import RunOptions
-from gpuidx.selection import Choice, decide
+from gpuidx.selection import decide
 from gpuidx.simulation.detector import check_size
 from gpuidx.simulation.formats import EncodeSettings
-from gpuidx.simulation.settings import FRAMES, FrameSettings
-from gpuidx.start import patience
+from gpuidx.simulation.settings import FRAMES, FrameSettings, check_settings
+from gpuidx.start import devices_for, patience
 
 DESCRIPTION = """Measure this machine, in two minutes, with simulated frames of a detector: what each stage
 reaches, which one limits, and what a rate needs.  Without -g and -p: a detector of 4 megapixels, and
@@ -63,9 +64,11 @@ class BenchOptions(EncodeSettings, FrameSettings):
 
     def __post_init__(self) -> None:
         for name, least in (("rate", 0.0), ("jobs", 0), ("seconds", 0.1)):
-            if not getattr(self, name) >= least:
-                raise OptionError(f"--{name} is {getattr(self, name):g}; it must be at least {least:g}")
+            if not least <= getattr(self, name) < math.inf:
+                limits = f"at least {least:g}, and finite"
+                raise OptionError(f"--{name} is {getattr(self, name):g}; it must be {limits}")
         check_size(self.size)
+        check_settings(self)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -87,30 +90,25 @@ def main(argv: Sequence[str]) -> int:
 def _measure(options: BenchOptions, folder: Path, n_core: int) -> Report:
     choice = decide(RunOptions(backend=options.backend))
     words = f"{options.run} --backend={choice.name}"
-    try:
-        subject = Subject(folder, options, options, options, words=words)
-    except OSError as error:
-        raise InputFileError(
-            error.filename or "geometry", None, f"cannot be read: {error.strerror}"
-        ) from error
+    subject = Subject(folder, options, options, options, words=words)
+    run_options = subject.options()
+    if run_options.zmq_receivers:
+        raise OptionError("--run: receivers (--zmq-receivers) are not measured here; scripts/bench rate does")
+    devices = devices_for(run_options, choice)
     with patience(SLOW):
-        alone = stages_alone(subject, ROUNDS)
-    device, note = _device(subject, choice)
+        alone = stages_alone(subject, ROUNDS, for_device=bool(devices))
+    device = _device(subject, devices[0]) if devices else None
+    idle = "the CUDA device has nothing to do with these options" if choice.devices and not devices else ""
     jobs = options.jobs or n_core
     run = live(subject, options.hit_fraction, jobs, options.seconds, folder / "log")
     return Report(
         subject=subject, compression=options.compression, alone=alone, run=run,
-        costs=costs_of(subject, alone, run, device), note=note or choice.line, wanted=options.rate,
-        hits=options.hit_fraction, n_core=n_core, n_gpu=len(choice.devices) if device else 0, jobs=jobs,
+        costs=costs_of(alone, run, device), note=idle or choice.line, wanted=options.rate,
+        hits=options.hit_fraction, n_core=n_core, n_gpu=len(devices), jobs=jobs,
     )  # fmt: skip
 
 
-def _device(subject: Subject, choice: Choice) -> tuple[DeviceCosts | None, str]:
-    """What the first device takes; or why that is not known."""
-    if not choice.devices:
-        return None, ""
-    if not subject.options().device_searches or subject.options().peaks != "peakfinder8":
-        return None, "the CUDA device has nothing to do with these options"
+def _device(subject: Subject, number: int) -> DeviceCosts:
     from gpuidx.measure.device_costs import device_costs
 
-    return device_costs(subject, choice.devices[0]), ""
+    return device_costs(subject, number)

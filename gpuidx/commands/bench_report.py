@@ -150,10 +150,10 @@ class Report:
         if self.needs is not None:
             n = self.needs
             gpus = f", {n.gpus} GPUs" if n.gpus else ""
-            shared = "programs that share the source out" if n.receivers > 1 else "program"
+            shared = "programs that share the source out" if n.programs > 1 else "program"
             yield (
                 f"{self.wanted:g} frames/s, at {HEADROOM:.0%} load, need: {n.cores} cores (-j {n.workers}), "
-                f"{n.receivers} {shared}{gpus}."
+                f"{n.programs} {shared}{gpus}."
             )
             if self.wanted <= HEADROOM * rate:
                 yield "This machine keeps up with it."

@@ -5,14 +5,13 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
 
 from gpuidx.arguments import option, parse
 from gpuidx.errors import OptionError, SourceError
 from gpuidx.options import LinkOptions, check_least, check_links
 from gpuidx.reception import Limits, Reception
 from gpuidx.relaying import Relay
-from gpuidx.serving import SERVING, ServeSettings
+from gpuidx.serving import SERVING, PlaceSettings, ServeSettings
 from gpuidx.sources.contract import END, FRAME, START
 from gpuidx.sources.receivers import open_links
 
@@ -26,21 +25,13 @@ ANY = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelayOptions(LinkOptions):
+class RelayOptions(PlaceSettings, LinkOptions):
     """All options of the command."""
 
     serve: str = option(
         "router", group=SERVING, metavar="SOCKET", choices=("router", "rep", "push"),
         help="router answers the request --request, rep any one, push sends to one of those that pull",
     )  # fmt: skip
-    bind: str = option(
-        "tcp://127.0.0.1:*", group=SERVING, metavar="ADDRESS", help="where to serve; * takes a free port"
-    )
-    connect: Optional[str] = option(  # noqa: UP045
-        None, group=SERVING, metavar="ADDRESS",
-        help="connect to this address instead, where a reader waits (--zmq-bind)",
-    )  # fmt: skip
-    request: str = option("next", group=SERVING, metavar="STRING", help="the request that a router answers")
     memory: int = option(
         1000, group=SERVING, metavar="MB",
         help="messages that may wait for readers; more of a publisher's are lost, and counted",

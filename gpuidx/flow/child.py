@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
@@ -69,12 +69,15 @@ class Start:
         The table, then the arguments of the body.
     debug
         Write core dumps, and say where Python was at a crash.
+    cpus
+        CPUs to use; all, if there are none.
     """
 
     body: str
     number: int
     sealed: Any
     debug: bool
+    cpus: Sequence[int]
 
 
 class Port:
@@ -176,6 +179,7 @@ def run_child(sock: socket.socket, start: Start) -> NoReturn:
 
 def _run_body(channel: ChildEnd, start: Start) -> int:
     platform.offer_to_oom_killer()
+    platform.use_cpus(start.cpus)
     if start.debug:
         faulthandler.enable()
     else:

@@ -12,7 +12,7 @@ import atexit
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpuidx.flow.channel import unpack
@@ -58,6 +58,8 @@ class Pool(Supervisor):
     shared_fate
         A child is at all of its tasks together, so all end when it dies.  A place whose children die in a row
         without an answer is given up (`given_up`) and the others go on; nothing is raised.
+    cpus
+        CPUs of each child; if not given, those that main uses.
     """
 
     def __init__(
@@ -74,10 +76,11 @@ class Pool(Supervisor):
         debug: bool = False,
         name: str = "worker",
         shared_fate: bool = False,
+        cpus: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__(
             body, count, args, task_limit=task_limit, start_limit=start_limit, counters=counters, debug=debug,
-            name=name, shared_fate=shared_fate,
+            name=name, shared_fate=shared_fate, cpus=cpus,
         )  # fmt: skip
         self.depth, self.batch = depth, batch
         self._waiting: deque[Task] = deque()

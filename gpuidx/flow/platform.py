@@ -19,7 +19,8 @@ import signal
 import socket
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PRELOAD_VARIABLE = "GPUIDX_PRELOAD"
@@ -115,11 +116,22 @@ def usable_cpus() -> list[int] | None:
     return None if portable() else sorted(os.sched_getaffinity(0))
 
 
-def pin_to_cpu(number: int) -> None:
-    """Let this process use only the CPU that comes at this place among those that it may use."""
-    cpus = usable_cpus()
-    if cpus is not None and number < len(cpus):  # fewer than at the start: better slow than not at all
-        os.sched_setaffinity(0, {cpus[number]})
+def use_cpus(cpus: Sequence[int]) -> None:
+    """Let this thread, and those that it starts, use only these CPUs; all that it may, if there are none."""
+    if cpus and not portable():
+        with suppress(OSError):  # they were taken away since the start: better slow than not at all
+            os.sched_setaffinity(0, cpus)
+
+
+@contextmanager
+def using_cpus(cpus: Sequence[int]) -> Iterator[None]:
+    """Use only these CPUs until the end of the context."""
+    before = usable_cpus() or ()
+    use_cpus(cpus)
+    try:
+        yield
+    finally:
+        use_cpus(before)
 
 
 def thread_count() -> int:

@@ -8,11 +8,13 @@ import atexit
 import logging
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from gpuidx.errors import WorkerError
 from gpuidx.flow.child import IDLE, Sealed, Start
 from gpuidx.flow.member import Child, Death, Ended, Place
+from gpuidx.flow.platform import usable_cpus
 from gpuidx.flow.poller import READABLE, Poller
 from gpuidx.flow.slots import SharedTable
 
@@ -43,6 +45,7 @@ class Supervisor(ABC):
         debug: bool,
         name: str,
         shared_fate: bool,
+        cpus: Sequence[Sequence[int]],
     ) -> None:
         self.body, self.count, self.name, self.shared_fate = body, count, name, shared_fate
         self.task_limit, self.start_limit = task_limit, start_limit
@@ -50,7 +53,7 @@ class Supervisor(ABC):
         self.given_up: list[str] = []
         self._table = SharedTable(count, 1 + counters)
         self._rows = [self._table.row(number) for number in range(count)]
-        self._sealed, self._debug = Sealed((self._table, args)), debug
+        self._sealed, self._debug, self._cpus = Sealed((self._table, args)), debug, cpus
         self._places = [Place(must_work=shared_fate) for _ in range(count)]
         self._by_fd: dict[int, Child] = {}
         self._ready: list[Child] = []
@@ -138,7 +141,8 @@ class Supervisor(ABC):
     def _start(self, number: int) -> None:
         self._rows[number][0] = IDLE
         try:
-            child = Child(Start(self.body, number, self._sealed, self._debug), self.name)
+            cpus = self._cpus[number] if self._cpus else usable_cpus() or ()
+            child = Child(Start(self.body, number, self._sealed, self._debug, cpus), self.name)
         except WorkerError as error:
             self._give_up(number, error)
             return

@@ -11,6 +11,8 @@ from gpuidx.formats.hdf5 import Hdf5Files
 from gpuidx.formats.lookup import HeaderLookup, ReadValue
 from gpuidx.formats.messages import MsgPackDecoder
 from gpuidx.formats.named_values import header_value
+from gpuidx.formats.no_data import NoData
+from gpuidx.formats.packed import with_pixels
 from gpuidx.formats.seedee import read_map
 from gpuidx.formats.setting import Setting
 from gpuidx.geometry import Geometry
@@ -116,6 +118,7 @@ class Decoder:
         self._setting = Setting.of(geometry, options, masks, header_lookup)
         self.notes, self.headers = self._setting.notes, self._setting.headers
         self._files = Hdf5Files(self._setting)
+        self._no_data = NoData(self._setting)
         self._format = options.data_format
         self._decoders: dict[str, Any] = {}
         self._recognised = ""
@@ -192,6 +195,17 @@ class Decoder:
             frame: Frame = self._decoder("cbf").decode_file(message)
             return frame
         return self._files.decode(message)
+
+    def with_pixels(self, frame: Frame) -> Frame:
+        """A frame whose pixels stayed compressed, with what `decode` makes of them elsewhere.
+
+        Raises
+        ------
+        Rejected
+            If they are damaged.
+        """
+        self._setting.buffers.room = None  # in the slot of the frame that was decoded last
+        return with_pixels(frame, self._setting.geometry.slab_shape, self._no_data)
 
     def frame_count(self, message: Message) -> int:
         """How many frames a message holds.

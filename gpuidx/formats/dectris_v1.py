@@ -81,7 +81,8 @@ class DectrisV1Decoder:
             lambda: found(parts[2], *layout, self._frames.checked(_shape(about, "part 2"))),
             lambda image: self._no_data.taken_out(image, unused, start.masked, start.greatest),
             source_id_of(image.get("series"), image.get("frame")),
-            self._no_data.is_known(unused, start.masked, start.greatest),
+            start.masked,
+            self._no_data.limits(layout.dtype, unused, start.greatest),
         )
 
     def _read_start(self, parts: Sequence[memoryview]) -> Start:

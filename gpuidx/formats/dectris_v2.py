@@ -95,9 +95,11 @@ class DectrisV2Decoder:
             plane_shape(array.shape, place, f"channel '{shown(channel)}'")
             if self.buffers.packs and len(chosen) == 1:
                 unused = unused_value(array.dtype) if start.unused is None else start.unused
-                is_known = self._no_data.is_known(unused, start.masked, start.greatest)
-                packed = left_packed(array.stored(), self.geometry.arrays, self.geometry.slab_shape)
-                if is_known and packed is not None:
+                limits = self._no_data.limits(array.dtype, unused, start.greatest)
+                packed = left_packed(
+                    array.stored(), self.geometry.arrays, self.geometry.slab_shape, start.masked, limits
+                )
+                if packed is not None:
                     return packed
             if channel not in found:
                 found[channel] = array.pixels()

@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from gpuidx.formats.frame import without_bad
 from gpuidx.formats.setting import Setting
 from gpuidx.geometry.masks import ValueRules
+from gpuidx.model import NO_LIMITS
+
+MOST_EXACT = 1 << 24
+"""Up to here float32 tells whole numbers apart."""
 
 
 def unused_value(dtype: np.dtype[Any]) -> int | None:
@@ -22,6 +26,11 @@ def unused_value(dtype: np.dtype[Any]) -> int | None:
     if dtype.kind == "u":
         return int(np.iinfo(dtype).max)
     return int(np.iinfo(dtype).min) if dtype.kind == "i" else None
+
+
+def _next_to(value: int, towards: float) -> float:
+    """The float32 number next to a whole one."""
+    return float(np.nextafter(np.float32(value), np.float32(towards)))
 
 
 def is_flagged(value: float, rules: ValueRules) -> bool:
@@ -58,13 +67,26 @@ class NoData:
     def __init__(self, setting: Setting) -> None:
         self.masks, self.buffers, self.notes = setting.masks, setting.buffers, setting.notes
 
-    def is_known(
-        self, unused: int | None, masked: NDArray[np.bool_] | None = None, greatest: int | None = None
-    ) -> bool:
-        """Whether kernels leave out what `taken_out` would by themselves, so that nobody has to look."""
-        return self.masks is None or (
-            masked is None and _unknown(unused, greatest, self.masks.rules) == (None, None)
-        )
+    def limits(
+        self, dtype: np.dtype[Any], unused: int | None, greatest: int | None = None
+    ) -> tuple[float, float] | None:
+        """`Packed.limits` that leave out by value what `taken_out` would; None if none do."""
+        if self.masks is None:
+            return NO_LIMITS
+        unused, greatest = _unknown(unused, greatest, self.masks.rules)
+        low, high = NO_LIMITS
+        if greatest is not None:
+            if greatest > MOST_EXACT:
+                return None
+            high = float(greatest)
+        if unused is not None:
+            if dtype.kind not in "ui" or unused not in (np.iinfo(dtype).min, np.iinfo(dtype).max):
+                return None
+            if unused == np.iinfo(dtype).max:
+                high = min(high, _next_to(unused, -np.inf))
+            else:
+                low = _next_to(unused, np.inf)
+        return low, high
 
     def taken_out(
         self,

@@ -4,6 +4,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gpuidx.errors import Rejected
@@ -13,7 +14,7 @@ from gpuidx.formats.lookup import ReadValue
 from gpuidx.formats.packed import left_packed
 from gpuidx.formats.planes import plane, plane_shape
 from gpuidx.formats.setting import Setting
-from gpuidx.model import Frame, Message
+from gpuidx.model import NO_LIMITS, Frame, Message
 from gpuidx.options import PEAKS_SENT
 
 NAME = "the image"
@@ -59,7 +60,8 @@ class OneImage:
         image_of: Callable[[], NDArray[Any] | Chunk],
         without_bad: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
         source_id: str = "",
-        packs: bool = True,
+        masked: NDArray[np.bool_] | None = None,
+        limits: tuple[float, float] | None = NO_LIMITS,
     ) -> Frame:
         """The frame of a message.
 
@@ -76,8 +78,11 @@ class OneImage:
             Takes bad pixels out of the slab, those of the geometry's flags too; None: only these are known.
         source_id
             Of the frame.
-        packs
-            Whether a chunk may be left to a device, for *without_bad* has nothing to do.
+        masked : (ss, fs)
+            Pixels that are bad in the whole series.
+        limits
+            Of the values of pixels, see `Packed`: what *without_bad* takes out besides.  None if a device
+            cannot be told what that is.
 
         Raises
         ------
@@ -91,8 +96,8 @@ class OneImage:
         values = self.headers.read(value_of)
         image = image_of() if self.with_image else None
         packed = None
-        if self.buffers.packs and packs:
-            packed = left_packed(image, self.geometry.arrays, self.geometry.slab_shape)
+        if self.buffers.packs:
+            packed = left_packed(image, self.geometry.arrays, self.geometry.slab_shape, masked, limits)
         if isinstance(image, Chunk):
             image = decompressed(image) if packed is None else None
         return Frame(

@@ -36,8 +36,8 @@ class Alone:
     copy: float
 
 
-def stages_alone(subject: Subject, rounds: int) -> Alone:
-    """Every stage of a worker, for blanks and for hits.
+def stages_alone(subject: Subject, rounds: int, for_device: bool = False) -> Alone:
+    """Every stage of a worker, for blanks and for hits; see `measured`.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def stages_alone(subject: Subject, rounds: int) -> Alone:
     pipeline = Pipeline(options, subject.geometry, subject.cell)
     place = np.empty(slot_bytes(options, subject.geometry, 0), np.uint8).data
     blank, hit = (
-        _medians(measured(pipeline, subject.received(sent), place, rounds))
+        _medians(measured(pipeline, subject.received(sent), place, rounds, for_device))
         for sent in (subject.blanks, subject.hits)
     )
     return Alone(blank=blank, hit=hit, copy=copy_seconds(subject.n_byte))
@@ -71,15 +71,14 @@ def live(subject: Subject, hits: float, jobs: int, seconds: float, log: Path) ->
         return watch(command, subject.stream, seconds, log)
 
 
-def costs_of(subject: Subject, alone: Alone, run: LiveRun, device: DeviceCosts | None = None) -> Costs:
+def costs_of(alone: Alone, run: LiveRun, device: DeviceCosts | None = None) -> Costs:
     """What a frame costs, from its stages alone and from what a run's main process took."""
     blank, hit = alone.blank, alone.hit
     return Costs(
-        n_pixel=subject.n_pixel, n_byte=subject.n_byte,
         receive=max(0.0, run.main - alone.copy), copy=alone.copy, network=run.network,
-        decode=(blank[DECODE] + hit[DECODE]) / 2, search=blank[SEARCH], text=blank[TEXT],
-        trials=hit[TRIALS] + hit[SEARCH] - blank[SEARCH], refine=hit[REFINE], integrate=hit[INTEGRATE],
-        text_hit=hit[TEXT] - blank[TEXT], device=device,
+        decode=blank[DECODE], search=blank[SEARCH], text=blank[TEXT],
+        decode_hit=hit[DECODE] - blank[DECODE], trials=hit[TRIALS] + hit[SEARCH] - blank[SEARCH],
+        refine=hit[REFINE], integrate=hit[INTEGRATE], text_hit=hit[TEXT] - blank[TEXT], device=device,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gpuidx.backends.cuda.backend import CudaBackend
 from gpuidx.backends.cuda.buffers import Sizes
 from gpuidx.backends.cuda.clock import median_ms
+from gpuidx.backends.cuda.pixels import pixels_of
 from gpuidx.backends.cuda.ring import batch_of
 from gpuidx.backends.cuda.tables import Tables, make_tables
 from gpuidx.backends.cuda.timing import DeviceSearch, Flow, flow_through
@@ -35,7 +36,7 @@ class SearchTimes:
     upload, search, download
         Copy there, all kernels, copy back.
     kernels
-        Each kernel by name.
+        Each kernel of the search by name; not that which decodes.
     n_candidate, n_peak
         Candidate pixels and peaks of a frame, means.
     copied
@@ -60,10 +61,9 @@ def search_times(
     repeats: int,
 ) -> SearchTimes:
     """Copy a batch there, search it, copy the results back, each again and again."""
-    assert frames[0].image is not None
     sizes = Sizes.of(tables.rect, geometry.slab_shape)
     on_device = DeviceSearch(tables, sizes, options, float32_rules(masks.rules), len(frames))
-    clocked = on_device.kernels(frames[0].image.dtype.str[1:], has_rules=False)
+    clocked = on_device.kernels(pixels_of(frames[0]).dtype.str[1:], has_rules=False)
     stream = on_device.stream
     upload = median_ms(stream, lambda: on_device.upload(frames), repeats)
     for _ in range(repeats + 1):
@@ -89,11 +89,11 @@ def whole_path(
     least_frames: int,
     device: int = 0,
 ) -> tuple[Flow, list[list[Found | None]]]:
-    """From the ring to peaks and lattices on the host, in batches of ``--gpu-batch``, two under way."""
-    assert frames[0].image is not None
-    n_frame, types = options.gpu_batch, (frames[0].image.dtype.str[1:],)
+    """From the ring to peaks and lattices on the host, in batches as of a run, two under way."""
+    types = (pixels_of(frames[0]).dtype.str[1:],)
     backend = CudaBackend(geometry, options, masks, cell, device=device, compile_for=types)
     try:
+        n_frame = backend.batch_size
         n_batch = backend.in_flight + max(4, -(-least_frames // n_frame))
         return flow_through(backend, (batch_of(frames, n_frame, k) for k in range(n_batch)))
     finally:

@@ -18,7 +18,7 @@ POLL = 0.02
 """Seconds between two looks at the stream."""
 
 PATIENCE = 300.0
-"""Seconds until a program must have written its first frame; it may have to be compiled."""
+"""Seconds that a program may write nothing for: at first it may have to be compiled."""
 
 LEAST_FRAMES = 3
 """That a measurement goes on for, however slow the program is."""
@@ -160,7 +160,10 @@ def watch(command: Sequence[str], stream: Path, seconds: float, log: Path, warm:
             _wait(lambda: count.look() >= warm, process, log)
             begun, first, before = time.monotonic(), count.look(), _spent(process.pid)
             end = begun + seconds
-            _wait(lambda: time.monotonic() > end and count.look() >= first + LEAST_FRAMES, process, log)
+            _wait(
+                lambda: time.monotonic() > end and count.look() >= first + LEAST_FRAMES,
+                process, log, seconds + PATIENCE,
+            )  # fmt: skip
             last, now, after = count.look(), time.monotonic(), _spent(process.pid)
         finally:
             _stop(process)
@@ -172,8 +175,10 @@ def watch(command: Sequence[str], stream: Path, seconds: float, log: Path, warm:
     )  # fmt: skip
 
 
-def _wait(is_over: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path) -> None:
-    end = time.monotonic() + PATIENCE
+def _wait(
+    is_over: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path, longest: float = PATIENCE
+) -> None:
+    end = time.monotonic() + longest
     while not is_over():
         if process.poll() is not None or time.monotonic() > end:
             raise SourceError(f"{process.args!r} gives no frames: {log.read_text()[-1000:]}")

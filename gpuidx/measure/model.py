@@ -9,12 +9,11 @@ A run is a line of stages, each on processors of its own; its rate is that of th
     the bus       of each GPU                         gpus / upload
     the kernels   of each GPU                         gpus / (search + hits × trials)
 
-For frames of another size decoding and search go with the pixels, copy and network with the bytes.
 docs/performance.md has this beside what was measured.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 RECEIVING, NETWORK, CORES, BUS, KERNELS = "receiving", "network", "cores", "bus", "kernels"
 """What may limit the rate."""
@@ -30,9 +29,9 @@ class DeviceCosts:
     Attributes
     ----------
     upload
-        Of the bus.
+        Of the bus; of compressed pixels where a run leaves them so.
     search
-        Of the kernels, without trials.
+        Of the kernels, without trials; with that which decodes.
     trials
         Of the kernels, for a hit.
     """
@@ -48,8 +47,6 @@ class Costs:
 
     Attributes
     ----------
-    n_pixel, n_byte
-        Of a frame, and of its message.
     receive
         In the main thread without the copy: ask, hand out, collect, write.
     copy
@@ -58,20 +55,19 @@ class Costs:
         In libzmq's thread.
     decode, search, text
         In a worker, of any frame.
-    trials, refine, integrate, text_hit
+    decode_hit, trials, refine, integrate, text_hit
         In a worker, of a hit, on top of that.
     device
         None without a CUDA device; with one it searches and tries instead of the worker.
     """
 
-    n_pixel: int
-    n_byte: int
     receive: float
     copy: float
     network: float
     decode: float
     search: float
     text: float
+    decode_hit: float
     trials: float
     refine: float
     integrate: float
@@ -80,7 +76,8 @@ class Costs:
 
     def worker(self, hits: float) -> float:
         """CPU seconds of a worker for a frame, where the share *hits* of them are hits."""
-        of_any, of_hits = self.decode + self.text, self.refine + self.integrate + self.text_hit
+        of_any = self.decode + self.text
+        of_hits = self.decode_hit + self.refine + self.integrate + self.text_hit
         if self.device is None:
             of_any, of_hits = of_any + self.search, of_hits + self.trials
         return of_any + hits * of_hits
@@ -89,17 +86,6 @@ class Costs:
         """CPU seconds of all processes for a frame."""
         return self.receive + self.copy + self.network + self.worker(hits)
 
-    def scaled(self, n_pixel: int, n_byte: int) -> "Costs":
-        """The same for frames of another size, with the same pixel type, compression and number of peaks."""
-        pixels, sent = n_pixel / self.n_pixel, n_byte / self.n_byte
-        device = self.device
-        if device is not None:
-            device = replace(device, upload=pixels * device.upload, search=pixels * device.search)
-        return replace(
-            self, n_pixel=n_pixel, n_byte=n_byte, copy=sent * self.copy, network=sent * self.network,
-            decode=pixels * self.decode, search=pixels * self.search, device=device,
-        )  # fmt: skip
-
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
@@ -107,15 +93,15 @@ class Needs:
 
     Attributes
     ----------
-    receivers
-        Main processes: programs that share the source out, where one thread is not enough.
+    programs
+        That share the source out, where one main process is not enough.
     workers
         For ``-j``, of all of them together.
     cores, gpus
         Of all machines together.
     """
 
-    receivers: int
+    programs: int
     workers: int
     cores: int
     gpus: int
@@ -161,7 +147,7 @@ def needs(costs: Costs, hits: float, rate: float) -> Needs:
     if costs.device is not None:
         gpus = _whole(wanted * max(costs.device.upload, _kernels(costs.device, hits)))
     return Needs(
-        receivers=_whole(wanted * thread),
+        programs=_whole(wanted * thread),
         workers=_whole(wanted * costs.worker(hits)),
         cores=_whole(wanted * costs.everything(hits)),
         gpus=gpus,

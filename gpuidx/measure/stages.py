@@ -4,19 +4,19 @@
 import statistics
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zmq
 
 from gpuidx.formats.frame import widened
-from gpuidx.model import Message
+from gpuidx.model import Frame, Message
 from gpuidx.pipeline import Pipeline
 from gpuidx.sources.parts import put
-from gpuidx.tasks import parts_in
+from gpuidx.tasks import offsets, parts_in
 
 DECODE, SEARCH, TRIALS, TEXT = "decode", "peak search", "trials", "text"
 REFINE, INTEGRATE = "refine and check", "integrate"
@@ -38,25 +38,51 @@ def cpu_ms(work: Callable[[Any], Any], inputs: Iterable[Any]) -> float:
     return statistics.median(times)
 
 
+class InSlot(NamedTuple):
+    """A message as it lies in its slot.
+
+    Attributes
+    ----------
+    message
+        As a worker gets it.
+    slot, used
+        All of the slot, and how many of its first bytes the message takes.
+    """
+
+    message: Message
+    slot: memoryview
+    used: int
+
+
 class StageTimes:
-    """CPU times of this thread by stage, s; a clock for a pipeline."""
+    """CPU times of this thread by stage, added up for each message, s; a clock for a pipeline."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self._messages: list[Counter[str]] = []
+
+    def begin(self) -> None:
+        """Count for another message from now on."""
+        self._messages.append(Counter())
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Note the time until the end of the context."""
+        """Add the time until the end of the context; a message may come to a stage several times."""
         begun = time.thread_time_ns()
         yield
-        self.seconds[stage].append((time.thread_time_ns() - begun) / 1e9)
+        self._messages[-1][stage] += time.thread_time_ns() - begun
 
     def median(self, stage: str) -> float:
-        """Of one stage, s; 0 if it never came."""
-        return statistics.median(self.seconds.get(stage) or [0.0])
+        """Of one stage over all messages, s; at least one."""
+        return statistics.median(times[stage] for times in self._messages) / 1e9
 
 
-def measured(pipeline: Pipeline, messages: Sequence[Message], place: memoryview, rounds: int) -> StageTimes:
+def measured(
+    pipeline: Pipeline,
+    messages: Sequence[InSlot],
+    place: memoryview,
+    rounds: int,
+    for_device: bool = False,
+) -> StageTimes:
     """Send each message through all steps as a worker does, again and again; the first round is not timed.
 
     Parameters
@@ -69,6 +95,8 @@ def measured(pipeline: Pipeline, messages: Sequence[Message], place: memoryview,
         For the chunk's text.
     rounds
         How often; at least 1.
+    for_device
+        Lay frames down as for a device, which may leave them compressed, and decode those with crystals only.
 
     Raises
     ------
@@ -81,23 +109,39 @@ def measured(pipeline: Pipeline, messages: Sequence[Message], place: memoryview,
             pipeline.clock = times
         with tempfile.TemporaryFile(buffering=0) as file:
             for message in messages:
-                _through(pipeline, message, place, times, file.write)
+                times.begin()
+                with times(DECODE):
+                    pipeline.decoder.frame_count(message.message)
+                steps = _laid_down if for_device else _decoded
+                _after_decoding(pipeline, *steps(pipeline, message), place, times, file.write)
     return times
 
 
-def _through(
+def _decoded(pipeline: Pipeline, laid: InSlot) -> tuple[Frame, Frame]:
+    """A frame, and the same with pixels."""
+    with pipeline.clock(DECODE):
+        frame = pipeline.decode(laid.message)
+    frame = pipeline.with_pixels(frame)
+    return frame, frame
+
+
+def _laid_down(pipeline: Pipeline, laid: InSlot) -> tuple[Frame, Frame]:
+    """The same for a device; nothing is counted for pixels that only it decodes."""
+    frame, _ = pipeline.lay_down(*laid)
+    return frame, widened(pipeline.decoder.with_pixels(frame))
+
+
+def _after_decoding(
     pipeline: Pipeline,
-    message: Message,
+    frame: Frame,
+    shown: Frame,
     place: memoryview,
     clock: StageTimes,
     to_file: Callable[[memoryview], Any],
 ) -> None:
-    with clock(DECODE):
-        pipeline.decoder.frame_count(message)
-        frame = pipeline.decode(message)
     backend = pipeline.backend
     with clock(SEARCH):
-        batch = backend.upload([widened(frame)])
+        batch = backend.upload([shown])
         backend.find_peaks(batch)
     with clock(TRIALS):
         backend.index(batch)
@@ -107,28 +151,35 @@ def _through(
         to_file(place[: pipeline.write(result, place)])
 
 
-def as_message(parts: Sequence[Any], series: Sequence[Any] = (), serial: int = 1) -> Message:
-    """A message as it lies in its slot.
+def in_slot(
+    parts: Sequence[Any], slot: memoryview, serial: int, series: tuple[memoryview, ...] = ()
+) -> InSlot:
+    """Put a message into a slot as a source does, so that pixels are aligned as in a run.
 
     Parameters
     ----------
-    parts, series
-        The message, and the one that began its series: bytes or ZeroMQ's frames.
+    parts
+        Of the message: bytes or ZeroMQ's frames.
+    slot
+        With `SPARE` bytes more than these.
     serial
         Of the frame.
+    series
+        The message that began its series, as it lies in its slot.
     """
-    laid = _laid(parts)
-    return Message(
+    laid, used = put_down(parts, slot)
+    message = Message(
         serial=serial, filename="measured", event=f"//{serial}", data=laid[-1],
-        parts=laid if len(laid) > 1 else (), series=_laid(series) if series else (),
+        parts=laid if len(laid) > 1 else (), series=series,
     )  # fmt: skip
+    return InSlot(message, slot, used)
 
 
-def _laid(parts: Sequence[Any]) -> tuple[memoryview, ...]:
-    """Put into a slot as a source does, so that pixels are aligned as in a run."""
+def put_down(parts: Sequence[Any], slot: memoryview) -> tuple[tuple[memoryview, ...], int]:
+    """Parts of a message in a slot, put there, and bytes that they take."""
     frames = [part if isinstance(part, zmq.Frame) else zmq.Frame(part) for part in parts]
-    slot = np.empty(SPARE + sum(map(len, frames)), np.uint8).data
-    return parts_in(slot, put(frames, slot).sizes)
+    sizes = put(frames, slot).sizes
+    return parts_in(slot, sizes), offsets(sizes)[-1]
 
 
 def copy_seconds(n_byte: int, n_slot: int = 16, rounds: int = 4) -> float:

@@ -4,14 +4,19 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gpuidx.arguments import parse
-from gpuidx.cell import UnitCell, parse_cell
-from gpuidx.geometry import Geometry, parse_geometry
-from gpuidx.measure.stages import as_message
-from gpuidx.model import Message
+from gpuidx.cell import UnitCell, read_cell
+from gpuidx.errors import OptionError
+from gpuidx.geometry import Geometry, read_geometry
+from gpuidx.handover import extra_bytes
+from gpuidx.measure.stages import SPARE, InSlot, in_slot, put_down
 from gpuidx.options import Options
 from gpuidx.serving import Outgoing
 from gpuidx.simulation.detector import LYSOZYME, default_geometry
@@ -26,8 +31,11 @@ PEAK_OPTIONS = ("--peaks=peakfinder8", "--threshold=10", "--min-snr=5", "--min-p
 DISTINCT = 6
 """Different blanks, and as many hits."""
 
-CYCLE = 20
-"""Frames after which the order of blanks and hits begins again: shares of hits are in steps of 5 %."""
+CYCLE = 1000
+"""Frames after which the order of blanks and hits begins again: shares of hits are in steps of 0.1 %."""
+
+PAGE = 4096
+"""Bytes; slots begin at pages."""
 
 
 class Asked(Protocol):
@@ -63,7 +71,7 @@ class Subject:
     address
         ZeroMQ address that the frames will be sent at.
     words
-        Further words of the run's command line.
+        Further words of the run's command line, as a shell takes them.
 
     Attributes
     ----------
@@ -71,8 +79,6 @@ class Subject:
         Of the run.
     encoder
         Of the messages.
-    blanks, hits
-        Messages to be sent.
     stream
         That the run writes.
 
@@ -80,6 +86,8 @@ class Subject:
     ------
     OptionError
         If words of the user are not understood.
+    GeometryError, CellFileError
+        If a file of the user cannot be read or used.
     """
 
     def __init__(
@@ -92,22 +100,33 @@ class Subject:
         address: str = "",
         words: str = "",
     ) -> None:
-        self.folder, self.stream, self._words = folder, folder / "measured.stream", words
+        self.folder, self.stream, self._words = folder, folder / "measured.stream", _split(words)
         self.address = address or f"ipc://{folder}/measured.sock"
-        self._files = folder / "measured.geom", folder / "measured.cell"
-        texts = _texts(asked, messages.format)
-        for file, text in zip(self._files, texts, strict=True):
-            file.write_text(text)
-        self.geometry: Geometry = parse_geometry(texts[0], asked.geometry or "built-in geometry")
-        self.cell: UnitCell = parse_cell(texts[1], asked.pdb or "built-in cell")
+        built_in = default_geometry(asked.size, messages.format, None)
+        geometry = _file(asked.geometry, folder / "measured.geom", built_in)
+        cell = _file(asked.pdb, folder / "measured.cell", LYSOZYME)
+        self._files = geometry, cell
+        self.geometry: Geometry = read_geometry(geometry)
+        self.cell: UnitCell = read_cell(cell)
         self.format, self.dtype = messages.format, frames.dtype
         self.options()  # raises before anything takes time
-        simulators = [Simulator(self.geometry, self.cell, _with_hits(frames, share)) for share in (0.0, 1.0)]
-        self.encoder = Encoder(simulators[0], messages)
-        self.blanks, self.hits = (
-            [self.encoder.message(simulator.numbered(number)) for number in range(DISTINCT)]
-            for simulator in simulators
-        )
+        self._simulators = [
+            Simulator(self.geometry, self.cell, _with_hits(frames, share)) for share in (0.0, 1.0)
+        ]
+        self.encoder = Encoder(self._simulators[0], messages)
+
+    @cached_property
+    def blanks(self) -> list[Sized]:
+        """Messages without a crystal."""
+        return self._made(self._simulators[0])
+
+    @cached_property
+    def hits(self) -> list[Sized]:
+        """Messages with one."""
+        return self._made(self._simulators[1])
+
+    def _made(self, simulator: Simulator) -> list[Sized]:
+        return [self.encoder.message(simulator.numbered(number)) for number in range(DISTINCT)]
 
     @property
     def n_pixel(self) -> int:
@@ -128,18 +147,33 @@ class Subject:
         ]
         return self.encoder.series(in_turn, 0)
 
-    def received(self, sent: Sequence[Sized]) -> list[Message]:
-        """The same messages as a worker gets them."""
-        start = next(self.encoder.series(sent, 1))
-        series = () if start.is_frame else start.parts
-        return [as_message(one.parts(number), series, number + 1) for number, one in enumerate(sent)]
+    @property
+    def slot_bytes(self) -> int:
+        """Of a slot for any of the messages, with room for what a device needs."""
+        largest = max(one.n_byte for one in (*self.blanks, *self.hits))
+        return -(-(largest + SPARE + extra_bytes(self.geometry)) // PAGE) * PAGE
+
+    def received(self, sent: Sequence[Sized], slots: NDArray[np.uint8] | None = None) -> list[InSlot]:
+        """The same messages as a worker gets them.
+
+        *slots* (message, `slot_bytes`) are new ones unless they are given.
+        """
+        if slots is None:
+            slots = np.empty((len(sent), self.slot_bytes), np.uint8)
+        start, series = next(self.encoder.series(sent, 1)), tuple[memoryview, ...]()
+        if not start.is_frame:
+            series, _ = put_down(start.parts, np.empty(SPARE + sum(map(len, start.parts)), np.uint8).data)
+        return [
+            in_slot(one.parts(number), slot.data, number + 1, series)
+            for number, (one, slot) in enumerate(zip(sent, slots, strict=True))
+        ]
 
     def command(self, jobs: int, how: str = "--zmq-pull") -> list[str]:
         """Words of a run that reads the frames; *how* is the option that says by which socket."""
         geometry, cell = map(str, self._files)
         return [
             f"--zmq-input={self.address}", how, f"--data-format={self.format}", "-g", geometry, "-p", cell,
-            "-o", str(self.stream), "-j", str(jobs), *PEAK_OPTIONS, *shlex.split(self._words),
+            "-o", str(self.stream), "-j", str(jobs), *PEAK_OPTIONS, *self._words,
         ]  # fmt: skip
 
     def options(self, jobs: int = 1) -> Options:
@@ -167,10 +201,16 @@ def _with_hits(frames: FrameSettings, share: float) -> FrameSettings:
     return replace(FrameSettings(**{name: getattr(frames, name) for name in fields}), hit_fraction=share)
 
 
-def _texts(asked: Asked, form: str) -> tuple[str, str]:
-    """Geometry and cell."""
-    if asked.geometry is not None:
-        geometry = Path(asked.geometry).read_text()
-    else:
-        geometry = default_geometry(asked.size, form, None)
-    return geometry, LYSOZYME if asked.pdb is None else Path(asked.pdb).read_text()
+def _file(given: str | None, own: Path, text: str) -> Path:
+    """The file of the user, or one of our own with this text."""
+    if given is not None:
+        return Path(given)
+    own.write_text(text)
+    return own
+
+
+def _split(words: str) -> list[str]:
+    try:
+        return shlex.split(words)
+    except ValueError as error:
+        raise OptionError(f"words of the run (--run): {error}: {words}") from error

@@ -18,7 +18,9 @@ class RunOptions:
     """Processes, memory, what is shown."""
 
     jobs: int = option(1, "-j", group=BASIC, metavar="N", help="worker processes")
-    cpu_pin: bool = option(False, group=BASIC, help="pin each worker and device process to a CPU of its own")
+    cpu_pin: bool = option(
+        False, group=BASIC, help="a CPU of its own for each worker and device process, all near the device"
+    )
     profile: bool = option(False, group=BASIC, help="show at the end where the time went, by stage")
     backend: str = option(
         "auto", group=RUN, metavar="NAME", choices=("auto", "cpu", "cuda"),

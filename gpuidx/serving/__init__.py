@@ -3,6 +3,15 @@
 
 from gpuidx.serving.messages import Outgoing, Repeatable, Served, in_turn
 from gpuidx.serving.server import serve
-from gpuidx.serving.settings import SERVING, ServeSettings
+from gpuidx.serving.settings import SERVING, PlaceSettings, ServeSettings
 
-__all__ = ["SERVING", "Outgoing", "Repeatable", "ServeSettings", "Served", "in_turn", "serve"]
+__all__ = [
+    "SERVING",
+    "Outgoing",
+    "PlaceSettings",
+    "Repeatable",
+    "ServeSettings",
+    "Served",
+    "in_turn",
+    "serve",
+]

@@ -140,6 +140,8 @@ class _Server:
         """Answer requests, oldest first; a router only what it knows, as OM does."""
         waiting: deque[list[bytes]] = deque()
         known = self._settings.request.encode()
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
         while self._going():
             early = self._early_ms() if waiting else TURN_MS
             if early == 0.0 and is_router:
@@ -152,7 +154,7 @@ class _Server:
             may_receive = is_router or not waiting
             if not may_receive:
                 self._stop.wait(min(early, TURN_MS) / 1e3)
-            elif self._socket.poll(min(math.ceil(early), TURN_MS)):
+            elif poller.poll(min(math.ceil(early), TURN_MS)):
                 *before, request = self._socket.recv_multipart()
                 if is_router and known and request != known:
                     self._send_if_there([*before, REFUSAL])

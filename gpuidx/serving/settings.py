@@ -18,13 +18,9 @@ KINDS = {"rep": zmq.REP, "router": zmq.ROUTER, "pub": zmq.XPUB, "push": zmq.PUSH
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeSettings:
-    """How messages are sent."""
+class PlaceSettings:
+    """Where readers find messages, and how they ask for them."""
 
-    serve: str = option(
-        "none", group=SERVING, metavar="SOCKET", choices=("none", *KINDS),
-        help="send frames: rep answers any request, router those of OM, pub sends to all, push to one of all",
-    )  # fmt: skip
     bind: str = option(
         "tcp://127.0.0.1:*", group=SERVING, metavar="ADDRESS", help="where to serve; * takes a free port"
     )
@@ -35,6 +31,16 @@ class ServeSettings:
     request: str = option(
         "next", group=SERVING, metavar="STRING", help="the request that a router answers; if empty, any"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings(PlaceSettings):
+    """How messages are sent."""
+
+    serve: str = option(
+        "none", group=SERVING, metavar="SOCKET", choices=("none", *KINDS),
+        help="send frames: rep answers any request, router those of OM, pub sends to all, push to one of all",
+    )  # fmt: skip
     tag: str = option("", group=SERVING, metavar="TAG", help="tag of published messages")
     tag_form: str = option(
         "part", group=SERVING, metavar="FORM", choices=("part", "glued"),

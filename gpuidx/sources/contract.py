@@ -34,6 +34,8 @@ class Taken:
         Whether it is a frame, or the `START` or `END` of a series of frames.
     origin
         Stream and id under which the sender knows the message, where it has such names.
+    connection
+        Which of the connections to senders it came through, from 0: each is told of a series by itself.
     """
 
     sizes: tuple[int, ...]
@@ -42,6 +44,7 @@ class Taken:
     rejected: tuple[str, str] | None = None
     role: str = FRAME
     origin: tuple[str, int] | None = None
+    connection: int = 0
 
 
 class Source(Protocol):

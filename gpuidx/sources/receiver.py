@@ -53,12 +53,12 @@ def receive(port: Port, slots: Slots, stop: SharedTable, options: LinkOptions, m
 def _fill(
     source: LiveSource, slots: Slots, free: deque[int], port: Port, message_bytes: int
 ) -> list[tuple[object, ...]]:
-    """Take what is there, as far as there are slots; gives the answers: slot, sizes, rejected, role."""
+    """Take what is there, as far as there are slots; gives the answers: slot, and what was taken."""
     answers: list[tuple[object, ...]] = []
     while free and source.ready():
         taken = source.take(slots[free[0]][:message_bytes])
         if taken is None:
             break
         port.counters[RECEIVED] += 1
-        answers.append((free.popleft(), taken.sizes, taken.rejected, taken.role))
+        answers.append((free.popleft(), taken.sizes, taken.rejected, taken.role, taken.connection))
     return answers

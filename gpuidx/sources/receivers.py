@@ -20,6 +20,7 @@ from gpuidx.errors import SourceError
 from gpuidx.flow.children import Answer, Pool
 from gpuidx.flow.seen import Seen
 from gpuidx.flow.slots import SharedTable, Slots
+from gpuidx.model import STREAMED
 from gpuidx.options import InputOptions, LinkOptions
 from gpuidx.sources.contract import START, Lender, LiveSource, Taken
 from gpuidx.sources.links import ABSENT_AFTER
@@ -153,7 +154,7 @@ class Receivers(Lender):
     def _take(self, slot: int, values: tuple[Any, ...]) -> None:
         if not values:  # nothing will come any more
             return
-        sizes, rejected, role = values
+        sizes, rejected, role, connection = values
         if role == START and self._n_receiver > 1:
             raise SourceError(
                 "the sender sends series of frames, whose start would come to one receiver and the frames to "
@@ -161,7 +162,7 @@ class Receivers(Lender):
             )
         self._n_answered += 1
         refusal = (rejected[0], rejected[1]) if rejected else None
-        self._filled.append((slot, Taken(tuple(sizes), "ZMQdata", "", refusal, role)))
+        self._filled.append((slot, Taken(tuple(sizes), STREAMED, "", refusal, role, connection=connection)))
 
     def _note(self, pool: Pool) -> None:
         self.notes[self._noted] = pool.counter(NOTED)

@@ -12,6 +12,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import zmq
@@ -58,6 +59,7 @@ class Request:
         self._ready: deque[Link] = deque()
         self._resting: deque[tuple[float, Link]] = deque()
         self._by_socket: dict[Any, Link] = {}
+        self._numbers: dict[Link, int] = {}
         self._context: zmq.Context[Any] | None = None
         self._opened = 0.0
         self._stopped = self._told = False
@@ -69,18 +71,19 @@ class Request:
         """Connect all sockets; the first requests go out with `ask`."""
         self._context, self._poller = zmq.Context(), poller
         self._opened = time.monotonic()
-        n_address = len(self.addresses)
-        for number in range(max(n_address, self.in_flight)):
-            self._idle.append(self._connect(self.addresses[number % n_address]))
+        for number in range(max(len(self.addresses), self.in_flight)):
+            self._idle.append(self._connect(number))
 
-    def _connect(self, address: str) -> Link:
+    def _connect(self, number: int) -> Link:
         assert self._context is not None
+        address = self.addresses[number % len(self.addresses)]
         link = Link(self._context, self._poller, zmq.REQ, [address], hwm=1, wiring=self._wiring)
         self._by_socket[link.socket] = self._by_socket[link.monitor] = link
+        self._numbers[link] = number
         return link
 
     def _close(self, link: Link) -> None:
-        del self._by_socket[link.socket], self._by_socket[link.monitor]
+        del self._by_socket[link.socket], self._by_socket[link.monitor], self._numbers[link]
         link.close()
 
     def ask(self, free: int) -> None:
@@ -114,8 +117,9 @@ class Request:
     def _renew(self, link: Link) -> None:
         """The answer to this request will never come: ask again, in a new socket."""
         del self._asked[link]
+        number = self._numbers[link]
         self._close(link)
-        self._idle.append(self._connect(*link.addresses))
+        self._idle.append(self._connect(number))
         self.notes["requests renewed"] += 1
 
     def notice(self, events: Mapping[Any, int]) -> None:
@@ -153,6 +157,11 @@ class Request:
 
     def receive(self) -> list[zmq.Frame] | None:
         """All parts of the oldest answer; its server may be asked again."""
+        answer = self._answer()
+        return answer[1] if answer else None
+
+    def _answer(self) -> tuple[int, list[zmq.Frame]] | None:
+        """The number of its socket, and the oldest answer."""
         while self._ready:
             link = self._ready.popleft()
             try:
@@ -164,13 +173,15 @@ class Request:
                 self._resting.append((time.monotonic() + REFUSED_PAUSE, link))
             else:
                 self._idle.append(link)
-            return parts
+            return self._numbers[link], parts
         return None
 
     def take(self, slot: memoryview) -> Taken | None:
         """Copy the oldest answer into *slot*."""
-        parts = self.receive()
-        return put(parts, slot) if parts else None
+        if (answer := self._answer()) is None:
+            return None
+        connection, parts = answer
+        return replace(put(parts, slot), connection=connection)
 
     def drop(self) -> bool:
         """Do nothing: nothing comes that was not asked for."""

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -40,8 +41,22 @@ p/ss = y
 """
 
 
+class Numbered(ABC):
+    """Messages made when they are asked for."""
+
+    @abstractmethod
+    def payload(self, number: int) -> bytes:
+        """The message of a frame."""
+
+    def put(self, server: StandIn, count: int, stream: str = STREAM) -> None:
+        """Put further messages into a stream."""
+        have = server.store.size(server.source, stream)
+        for number in range(have + 1, have + count + 1):
+            server.put(stream, lambda number=number: self.payload(number), size=len(self.payload(number)))
+
+
 @dataclass(frozen=True)
-class Frames:
+class Frames(Numbered):
     """Frames of *side* squared pixels of 4 bytes, each with its number."""
 
     side: int
@@ -51,13 +66,6 @@ class Frames:
         pixels = np.zeros((self.side, self.side), "<i4")
         image = {"type": "<i4", "shape": [self.side, self.side], "data": pixels.tobytes()}
         return bytes(msgpack.packb({"frame_number": NUMBER + number, "image": image}))
-
-    def put(self, server: StandIn, count: int, stream: str = STREAM) -> None:
-        """Put further messages into a stream."""
-        size = len(self.payload(1))
-        have = server.store.size(server.source, stream)
-        for number in range(have + 1, have + count + 1):
-            server.put(stream, lambda number=number: self.payload(number), size=size)
 
 
 SMALL, LARGE = Frames(32), Frames(1024)

@@ -2,16 +2,34 @@
 """The command: finds what is needed, then runs the parts one after the other; see docs/gpu.md."""
 
 import argparse
+import importlib
 import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 from gpu_check import needs
 from gpu_check.plan import FULL, QUICK, TINY, Plan
 from gpu_check.report import Report
+
+PARTS = {
+    "parity.check_all": True,
+    "packed_parity.check_all": True,
+    "axes_parity.check_all": True,
+    "axes_parity.measure_all": False,
+    "packed_rates.measure_all": False,
+    "trial_parity.check_all": True,
+    "trial_rates.measure_all": False,
+    "sanitizer.check_all": True,
+    "start.measure_all": False,
+    "rates.measure_all": False,
+    "packed_parity.check_damage": True,
+}
+"""What is run, in this order: module and function, and whether its breaking is a failure.
+
+Damage comes last: should it take the device away, nothing else is lost with it.
+"""
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -28,7 +46,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         default=Path("gpu-check-output"),
         help="folder of the reports (default: %(default)s)",
     )
-    parser.add_argument("--quick", action="store_true", help="fewer cases: at most two and a half minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer cases: at most three minutes")
     parser.add_argument("--device", type=int, default=0, help="number of the device (default: 0)")
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(words)
@@ -62,8 +80,9 @@ def main() -> int:
 
 def _prepare(report: Report, wheels: Path | None, target: Path) -> None:
     """Say what is missing, and install it if there is a folder of wheels."""
-    missing = needs.missing_packages()
-    report.line(f"missing packages: {', '.join(needs.PACKAGES[name] for name in missing) or 'none'}")
+    known = needs.PACKAGES | needs.OF_COMPRESSION
+    missing = [known[name] for name in needs.missing_packages(known)]
+    report.line(f"missing packages: {', '.join(missing) or 'none'}")
     if wheels is not None:
         lines: list[str] = []
         needs.install(wheels.resolve(), target, lines)
@@ -72,24 +91,17 @@ def _prepare(report: Report, wheels: Path | None, target: Path) -> None:
 
 
 def _run_all(report: Report, plan: Plan, device: int) -> None:
-    # imported here: these import what may have been installed a moment ago
-    from gpu_check import environment, parity, rates, sanitizer, start, trial_parity, trial_rates, verdict
+    # imported here, as the parts are: they import what may have been installed a moment ago
+    from gpu_check import environment, verdict
 
     if not environment.describe(report, device):
         return
-    parts: list[tuple[Callable[[Report, Plan, int], None], bool]] = [
-        (parity.check_all, True),
-        (trial_parity.check_all, True),
-        (trial_rates.measure_all, False),
-        (sanitizer.check_all, True),
-        (start.measure_all, False),
-        (rates.measure_all, False),
-    ]
-    for part, must_work in parts:
+    for name, must_work in PARTS.items():
+        module, function = name.split(".")
         try:
-            part(report, plan, device)
+            getattr(importlib.import_module(f"gpu_check.{module}"), function)(report, plan, device)
         except Exception as error:
-            text = f"{part.__module__} ended with {type(error).__name__}: {error}"
+            text = f"{name} ended with {type(error).__name__}: {error}"
             report.line(traceback.format_exc())
             report.data.setdefault("broken", []).append(text)
             if must_work:

@@ -2,6 +2,7 @@
 """Frames to measure with: photon background that falls off from the beam, and spots; made quickly."""
 
 import math
+from functools import cache
 
 import numpy as np
 
@@ -30,7 +31,7 @@ LOW, HIGH = 1.0, 4.0
 HIT_EVERY = 5
 CELL = parse_cell(LYSOZYME, "gpu-check.cell")
 CRYSTAL_CLEN, CRYSTAL_SIDE = 0.15, 2048
-"""Camera length, m, for a detector of so many pixels along a side."""
+"""Camera length, m, for a detector of so many pixels along a side; larger ones have the same."""
 
 
 class Scene:
@@ -90,22 +91,36 @@ class Images(Scene):
 class CrystalImages(Images):
     """Blanks, and hits that show a crystal: 90 to 130 peaks on a large detector, one lattice.
 
-    The camera length goes with the size, so that a small detector sees the same reflections.
+    The camera length goes with the size, so that a small detector sees the same reflections.  One that is
+    larger than `CRYSTAL_SIDE` has background around them: photons a pixel at the edge, more at the beam.
     """
 
-    def __init__(self, side: int) -> None:
-        Scene.__init__(self, side, CRYSTAL_CLEN * side / CRYSTAL_SIDE)
+    def __init__(self, side: int, background: tuple[float, float] = (LOW, HIGH)) -> None:
+        inner = min(side, CRYSTAL_SIDE)
+        clen = CRYSTAL_CLEN * inner / CRYSTAL_SIDE
+        Scene.__init__(self, side, clen)
+        around = np.random.default_rng(side).poisson(background[0], (side, side)).astype(np.int32)
         self.blanks, self.hits = (
-            [self._simulator(side, hits).numbered(number).image for number in range(DISTINCT)]
-            for hits in (0.0, 1.0)
+            [_in_the_middle(image, around) for image in _simulated(inner, clen, background, share)]
+            for share in (0.0, 1.0)
         )
 
-    def _simulator(self, side: int, hit_fraction: float) -> Simulator:
-        settings = FrameSettings(
-            clen=self.clen, photon_energy=PHOTON_ENERGY, background=(LOW, HIGH), hit_fraction=hit_fraction,
-            seed=side,
-        )  # fmt: skip
-        return Simulator(self.geometry, CELL, settings)
+
+@cache
+def _simulated(
+    side: int, clen: float, background: tuple[float, float], hit_fraction: float
+) -> list[np.ndarray]:
+    settings = FrameSettings(
+        clen=clen, photon_energy=PHOTON_ENERGY, background=background, hit_fraction=hit_fraction, seed=side,
+    )  # fmt: skip
+    simulator = Simulator(parse_geometry(default_geometry(side), "gpu-check.geom"), CELL, settings)
+    return [simulator.numbered(number).image for number in range(DISTINCT)]
+
+
+def _in_the_middle(image: np.ndarray, around: np.ndarray) -> np.ndarray:
+    whole, edge = around.copy(), (len(around) - len(image)) // 2
+    whole[edge : edge + len(image), edge : edge + len(image)] = image
+    return whole
 
 
 def _with_spots(blank: np.ndarray, rng: np.random.Generator) -> np.ndarray:

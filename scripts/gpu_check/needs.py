@@ -7,7 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+from gpu_check.report import Report
 
 PACKAGES = {
     "numpy": "numpy",
@@ -17,15 +20,33 @@ PACKAGES = {
 }
 """Modules that are imported on the way of this check, and the packages that bring them."""
 
+OF_COMPRESSION = {
+    "h5py": "h5py",
+    "hdf5plugin": "hdf5plugin",
+    "dectris": "dectris-compression",
+    "msgpack": "msgpack",
+    "msgspec": "msgspec",
+}
+"""The same for frames that come compressed; without them nothing else is lost."""
+
 TOOL = "compute-sanitizer"
 TOOL_WHEEL = "nvidia_cuda_sanitizer_api"
 COLLECTION = "libsanitizer-collection.so"
 """What the tool injects; some wheels have it where the tool does not look for it."""
 
 
-def missing_packages() -> list[str]:
+def missing_packages(wanted: Iterable[str] | None = None) -> list[str]:
     """Names, as in `PACKAGES`, of the modules that are not there."""
-    return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    return [name for name in wanted or PACKAGES if importlib.util.find_spec(name) is None]
+
+
+def has_compression(report: Report) -> bool:
+    """Whether frames can be compressed here; if not, the report says so."""
+    missing = ", ".join(OF_COMPRESSION[name] for name in missing_packages(OF_COMPRESSION))
+    if missing:
+        report.data["no compression"] = f"missing: {missing}"
+        report.line(f"compressed frames: NOT RUN, missing: {missing}")
+    return not missing
 
 
 def install(wheels: Path, target: Path, lines: list[str]) -> None:
@@ -33,7 +54,8 @@ def install(wheels: Path, target: Path, lines: list[str]) -> None:
 
     What was done, or went wrong, is added to *lines*.
     """
-    wanted = [PACKAGES[name].split()[0] for name in missing_packages()]
+    known = PACKAGES | OF_COMPRESSION
+    wanted = [known[name].split()[0] for name in missing_packages(known)]
     files = sorted(wheels.glob("*.whl"))
     names = {path: path.name.split("-")[0].lower().replace("_", "-") for path in files}
     chosen = [path for path in files if names[path] in wanted or names[path] in _cupy_names(wanted)]

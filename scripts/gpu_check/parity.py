@@ -16,7 +16,7 @@ from gpuidx.backends.peak_table import peak_list, strongest_first
 from gpuidx.model import Found, Frame, PeakList
 
 COLUMNS = ("fs", "ss", "panel", "intensity")
-SHARE_OF_TIME = 0.35
+SHARE_OF_TIME = 0.3
 """Of the whole, after which no further case begins."""
 
 

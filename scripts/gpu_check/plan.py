@@ -76,6 +76,73 @@ class TrialPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PackedPlan:
+    """What is done with compressed frames.
+
+    Attributes
+    ----------
+    every
+        Of the whole frames of all types, sizes and backgrounds that are compared, every so many-th.
+    damaged
+        Damaged chunks.
+    """
+
+    every: int = 1
+    damaged: int = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxesPlan:
+    """What is done with trials without a cell.
+
+    Attributes
+    ----------
+    lists
+        Lists of the benchmark; without the reference data, `per_cell` made-up ones of these cells.
+    n_peak, per_cell
+        Of the made-up ones.
+    axis_range
+        Lengths to look for, Å; those that follow from the peaks if None.
+    with_lattices
+        Whether what a worker makes of the axes is compared, too.
+    rate_cell, rate_peaks, batches, retry, repeats
+        Of the lists that times are measured with; lists of a batch; ``--retry``; of each timed batch.
+    """
+
+    lists: TrialPlan = field(
+        default_factory=lambda: TrialPlan(
+            cells=("lyso", "p1", "insu", "cys"), sets=("few10", "clean", "random"), benchmark=1
+        )
+    )
+    n_peak: int = 60
+    per_cell: int = 4
+    axis_range: tuple[float, float] | None = None
+    with_lattices: bool = True
+    rate_cell: str = "lyso"
+    rate_peaks: int = 100
+    batches: tuple[int, ...] = (64, 1)
+    retry: bool = True
+    repeats: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServicePlan:
+    """What is done with the loop of a device process.
+
+    Attributes
+    ----------
+    paths
+        Cases, those of the goals.
+    n_frame, seconds
+        Of each measurement, whichever is less.
+    """
+
+    paths: tuple[Config, ...] = (Config(2048, "u2", SOME, 64), Config(4096, "u2", SOME, 32))
+    n_frame: int = 1_000_000
+    seconds: float = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is done.
 
@@ -89,7 +156,7 @@ class Plan:
         Further comparisons, by their names in `cases.GROUPS`.
     sanitizer_seconds, sanitizer_groups
         For each tool of compute-sanitizer; what it sees, by the names in `groups`, ``small`` for small cases,
-        ``trials`` for some indexing trials.
+        ``trials`` for some indexing trials, ``packed`` for compressed pixels.
     main_side
         Size of the frames of verdict, start-up and latency.
     configs
@@ -104,16 +171,16 @@ class Plan:
         Frames of the measurement of latency.
     start_types
         Pixel types whose kernels are compiled at start-up; all, as a run does, or one.
-    trials
-        Of the indexing trials.
+    trials, axes, packed, service
+        Of the indexing trials, those without a cell, compressed frames, the loop of a device process.
     """
 
-    seconds: float = 290.0
+    seconds: float = 350.0
     small: range = range(60)
     large: range = range(6)
     groups: tuple[str, ...] = ("types", "positions", "saturation", "fast", "candidates", "queue")
     sanitizer_seconds: float = 15.0
-    sanitizer_groups: tuple[str, ...] = ("trials", "types", "positions", "fast", "small")
+    sanitizer_groups: tuple[str, ...] = ("packed", "trials", "types", "positions", "fast", "small")
     main_side: int = 2048
     configs: tuple[Config, ...] = field(default_factory=lambda: tuple(all_configs()))
     ring_bytes: int = 1 << 30
@@ -123,6 +190,9 @@ class Plan:
     latency_frames: int = 400
     start_types: str = "all"
     trials: TrialPlan = TrialPlan()
+    axes: AxesPlan = AxesPlan()
+    packed: PackedPlan = PackedPlan()
+    service: ServicePlan = ServicePlan()
 
 
 def all_configs() -> list[Config]:
@@ -140,7 +210,7 @@ def all_configs() -> list[Config]:
 FULL = Plan()
 
 QUICK = Plan(
-    seconds=150.0,
+    seconds=180.0,
     small=range(12),
     large=range(2),
     sanitizer_seconds=10.0,
@@ -156,6 +226,9 @@ QUICK = Plan(
         batches=(64, 1),
         paths=(Config(2048, "u2", SOME, 32),),
     ),
+    axes=AxesPlan(lists=TrialPlan(cells=("lyso", "cys"), sets=("few10", "clean"), benchmark=1), per_cell=1),
+    packed=PackedPlan(every=3, damaged=200),
+    service=ServicePlan(seconds=2.0),
 )
 
 TINY = Plan(
@@ -164,7 +237,7 @@ TINY = Plan(
     large=range(0),
     groups=("types", "positions", "candidates"),
     sanitizer_seconds=200.0,
-    sanitizer_groups=("trials", "types"),
+    sanitizer_groups=("packed", "trials", "types"),
     main_side=128,
     configs=(Config(128, "u2", ALL, 32), Config(64, "i4", BLANK, 1)),
     ring_bytes=1 << 19,
@@ -187,5 +260,19 @@ TINY = Plan(
         repeats=1,
         paths=(Config(128, "u2", SOME, 5),),
     ),
+    axes=AxesPlan(
+        lists=TrialPlan(cells=("cys",), benchmark=0),
+        n_peak=8,
+        per_cell=1,
+        axis_range=(5.0, 5.2),
+        with_lattices=False,
+        rate_cell="cys",
+        rate_peaks=8,
+        batches=(2, 1),
+        retry=False,
+        repeats=1,
+    ),
+    packed=PackedPlan(every=13, damaged=12),
+    service=ServicePlan(paths=(Config(128, "u2", SOME, 3),), n_frame=11, seconds=100.0),
 )
 """Proves that the script works, on a device that is only pretended; its figures mean nothing."""

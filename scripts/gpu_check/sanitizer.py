@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-from gpu_check.needs import find_sanitizer
+from gpu_check.needs import OF_COMPRESSION, find_sanitizer, missing_packages
 from gpu_check.plan import Plan
 from gpu_check.report import Report
 
@@ -83,6 +83,7 @@ def main() -> int:
     """Compare small cases without CuPy's pool of memory, so that every array has limits of its own."""
     import cupy
 
+    from gpu_check import packed_parity
     from gpu_check.cases import GROUPS, all_runs
     from gpu_check.parity import Tally, check_run
     from gpu_check.trial_parity import check_few
@@ -90,9 +91,12 @@ def main() -> int:
     cupy.cuda.set_allocator(None)
     tally = Tally()
     device, *groups = sys.argv[1:]
+    if "packed" in groups and not missing_packages(OF_COMPRESSION):
+        tally.differences += packed_parity.check_few(int(device))
     small = range(N_SMALL if "small" in groups else 0)
     if "trials" in groups:
-        tally.frames, tally.differences = check_few(int(device))
+        tally.frames, differences = check_few(int(device))
+        tally.differences += differences
     for run in all_runs(small, range(0), tuple(name for name in groups if name in GROUPS)):
         check_run(run, tally, int(device))
     for text in tally.differences:

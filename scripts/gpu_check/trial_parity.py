@@ -36,7 +36,7 @@ from gpu_check.trial_lists import (
 from gpuidx.backends.cuda.trial_tables import make_trial_tables
 from gpuidx.backends.cuda.trials import DeviceTrials
 
-SHARE_OF_TIME = 0.55
+SHARE_OF_TIME = 0.65
 """Of the whole, after which no further cell begins."""
 
 MOST_APART = 0.01

@@ -23,7 +23,7 @@ from gpuidx.errors import BackendError
 from gpuidx.measure.device import whole_path
 from gpuidx.model import Found, Frame
 
-SHARE_OF_TIME = 0.7
+SHARE_OF_TIME = 0.75
 """Of the whole, after which nothing more begins."""
 
 GOAL_PEAKS, GOAL_BATCH = 100, 64

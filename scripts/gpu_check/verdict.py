@@ -3,7 +3,9 @@
 
 from typing import Any
 
-from gpu_check.plan import CONTENTS, FULL, SOME
+from gpu_check.packed_rates import LEAST_FRAMES as LEAST_SERVED
+from gpu_check.packed_rates import LOAD, MOST_LATE_MS, MOST_MEDIAN_MS, PACKED
+from gpu_check.plan import CONTENTS, FULL, SOME, size_name
 from gpu_check.report import Report
 from gpu_check.trial_rates import GOAL_BATCH, GOAL_PEAKS, LEAST_FRAMES, MOST_ALONE_MS, MOST_HIT_MS
 from gpuidx.backends.cuda.traffic import Work, search_traffic, total
@@ -23,6 +25,7 @@ def judge(report: Report) -> None:
     lines = [
         *_rates(report.data.get("rates", [])),
         *_trials(report.data),
+        *_service(report.data.get("service", [])),
         _start(report.data.get("start", {})),
     ]
     lines.append(_traffic())
@@ -83,6 +86,25 @@ def _trials(data: dict[str, Any]) -> list[Line]:
         (f"host memory to candidate lattices, {SOME}, best batch, frames/s", best, f"{LEAST_FRAMES:.0f}",
          None if best is None else best >= LEAST_FRAMES),
     ]  # fmt: skip
+
+
+def _service(results: list[dict[str, Any]]) -> list[Line]:
+    """Of compressed frames from slots to what is found: rates, and latency at a part of these."""
+    lines: list[Line] = []
+    for side, least in LEAST_SERVED.items():
+        wanted = {"side": side, "content": SOME, "dtype": DTYPE}
+        one = next((r for r in results if r["way"] == PACKED and wanted.items() <= r["case"].items()), None)
+        what = f"compressed slots to candidate lattices, {size_name(side)}, {SOME}"
+        late = f"latency at {100 * LOAD:.0f} % of that, {size_name(side)}"
+        for name, key, goal, is_most in (
+            (f"{what}, frames/s", "frames_per_s", least, False),
+            (f"{late}, median, ms", "median_ms", MOST_MEDIAN_MS, True),
+            (f"{late}, 99 %, ms", "late_ms", MOST_LATE_MS, True),
+        ):
+            value = one[key] if one else None
+            met = None if value is None else value <= goal if is_most else value >= goal
+            lines.append((name, value, f"{goal:.0f}", met))
+    return lines
 
 
 def _start(results: dict[str, dict[str, Any]]) -> Line:

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from asapo_check.setting import GEOMETRY, NO_ANALYSIS, SMALL
-
 PATIENCE = 180.0
 CHUNK_END = b"\n----- End chunk -----\n"
 STATUS = b"images/sec"
@@ -26,18 +24,16 @@ MOST_LOST = SLOTS + REQUESTS
 
 
 class Rank:
-    """One of them; *words* say what the source is."""
+    """One of them; *words* say what the source is, and what is done with the frames."""
 
     def __init__(self, folder: Path, number: int, words: Sequence[str]) -> None:
         self.number = number
         self._starts = 0
         self.part, self._log = folder / f"out.{number}.stream", folder / f"log.{number}"
-        geometry = folder / "check.geom"
-        geometry.write_text(GEOMETRY.format(last=SMALL.side - 1, half=SMALL.side / 2))
         self._command = [
-            sys.executable, "-m", "gpuidx", *words, "-g", str(geometry), "-o", str(folder / "out.%r.stream"),
+            sys.executable, "-m", "gpuidx", *words, "-o", str(folder / "out.%r.stream"),
             f"--rank={number}", "--resume", "-j1", f"--slots={SLOTS}", f"--zmq-requests={REQUESTS}",
-            "--copy-header=frame_number", "--status-interval=0.5", *NO_ANALYSIS,
+            "--copy-header=frame_number", "--status-interval=0.5",
         ]  # fmt: skip
         self.start()
 

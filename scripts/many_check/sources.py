@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from asapo_check.setting import SMALL
+from asapo_check.setting import Numbered
 
 from gpuidx.serving import Outgoing, Served, ServeSettings, serve
 
@@ -20,12 +20,12 @@ class Gated:
     ----------
     kind
         Of the socket.
-    count
-        Frames in all.
+    frames, count
+        What is sent, and how many in all.
     """
 
-    def __init__(self, kind: str, count: int) -> None:
-        self.count = count
+    def __init__(self, kind: str, frames: Numbered, count: int) -> None:
+        self.frames, self.count = frames, count
         self.served = Served(0, 0.0, 0)
         self.address = ""
         self._gate, self._ready, self._stop = threading.Event(), threading.Event(), threading.Event()
@@ -43,7 +43,7 @@ class Gated:
         for number in range(1, self.count + 1):
             if number == self.count // 2:
                 self._gate.wait()
-            yield Outgoing([SMALL.payload(number)])
+            yield Outgoing([self.frames.payload(number)])
 
     def __enter__(self) -> "Gated":
         self._thread.start()

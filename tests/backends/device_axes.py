@@ -8,6 +8,7 @@ from backends.device_trials import on_device
 from numpy.typing import NDArray
 
 from gpuidx.backends.constants import MAX_PEAKS, SCAN_CYCLES, STEP
+from gpuidx.backends.cpu.unknown_cell import UnknownCellTrials
 from gpuidx.backends.cpu.unknown_vectors import find_axes
 from gpuidx.backends.cpu.vectors import usable_peaks
 from gpuidx.backends.cuda.axes_search import AxesSearch
@@ -41,6 +42,11 @@ def axes_of(
     batch = start(search, lists, stream)
     search.finish(batch, stream)
     return [axes for _, _, axes in batch.outcomes]
+
+
+def lengths_of(q: NDArray, axis_range: tuple[float, float] | None) -> tuple[float, float]:
+    """Shortest and longest axis to look for, Å: those given, or those that follow from the peaks."""
+    return UnknownCellTrials(IndexOptions(axis_range=axis_range))._limits(q.T)
 
 
 def cpu_axes(q: NDArray, kind: int, axis_range: tuple[float, float]) -> NDArray:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compressed pixels, whole and damaged, through the kernel that decodes them, in the emulator."""
+"""Compressed pixels, whole and damaged, through the kernel that decodes them, in the emulator or not."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -94,6 +95,13 @@ def reference(one: Sent) -> np.ndarray | None:
     return np.frombuffer(raw, one.dtype) if len(raw) == one.n_pixel * one.dtype.itemsize else None
 
 
+def many_sizes(dtype: str) -> list[int]:
+    """Pixels of frames that end in all ways: within a block and behind it, in whole words and not."""
+    whole = LZ4_BLOCK // np.dtype(dtype).itemsize
+    small = [8, 9, 15, 31, 32, 33, 40, 100, 255, 1000, whole // 2 + 13]
+    return [*small, whole - 1, whole, whole + 1, whole + 8, whole + 47]
+
+
 def small_frame(rng: np.random.Generator) -> Sent:
     """A small frame of any kind."""
     dtype = str(rng.choice(["u1", "u2", "u4", "i2", "i4"]))
@@ -134,8 +142,15 @@ def damaged(rng: np.random.Generator, one: Sent, how: str) -> Sent:
     return replace(one, chunk=bytes(chunk))
 
 
-def fault_of(seed: int) -> tuple[str, str]:
+def fault_of(seed: int, decode: Callable[..., tuple[np.ndarray, bool]] = decoded) -> tuple[str, str]:
     """Try one damaged frame; gives what came of it, and what is wrong with that.
+
+    Parameters
+    ----------
+    seed
+        Says which frame, and which damage.
+    decode
+        What stands for `decoded`.
 
     Raises
     ------
@@ -145,7 +160,7 @@ def fault_of(seed: int) -> tuple[str, str]:
     rng = np.random.default_rng(seed)
     how = DAMAGES[seed % len(DAMAGES)]
     one = damaged(rng, small_frame(rng), how)
-    image, is_damaged = decoded(one, schedule=seed % 3)
+    image, is_damaged = decode(one, schedule=seed % 3)
     if how == "places":
         return ("rejected" if is_damaged else "decoded"), ""
     expected = reference(one)

@@ -5,7 +5,7 @@ import emulator
 import numpy as np
 import pytest
 from backends.axes_proof import AXES_MUTANTS, findings
-from backends.device_axes import are_the_same, axes_of, cpu_axes, start
+from backends.device_axes import are_the_same, axes_of, cpu_axes, lengths_of, start
 from backends.kernel_mutants import change_kernels, copy_kernels
 from backends.peak_lists import simulated
 from backends.ways import fresh_device
@@ -64,7 +64,7 @@ def test_a_worker_looks_for_axes_itself_where_a_device_did_not(monkeypatch):
 
 def test_lengths_to_look_for_follow_from_the_peaks(device, monkeypatch):
     q = simulated("lyso", 4, n_peaks=10).q
-    shortest, _ = UnknownCellTrials(IndexOptions())._limits(q.T)
+    shortest, _ = lengths_of(q, None)
     monkeypatch.setattr(axes_search, "LONGEST_AXIS", 1.1 * shortest)  # to be quick
     (axes,) = axes_of([q], None)
     assert shortest > 10.0

@@ -234,6 +234,7 @@ def test_a_device_on_which_a_kernel_ran_is_usable(monkeypatch):
     device = only(report)
     assert device.usable
     assert device.capability == (9, 0)
+    assert device.address == "0000:00:00.0"
     assert device.total >= device.free > 1e9
     assert report.n_device == 1
     assert "CUDA " in report.driver

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The kernel that decodes compressed pixels: the pixels of the CPU's library, and never a byte outside."""
 
+import math
 from dataclasses import replace
 
 import emulator
@@ -14,6 +15,7 @@ from backends.packed_pixels import (
     counts,
     decoded,
     fault_of,
+    many_sizes,
     module,
     packed,
     reference,
@@ -31,7 +33,9 @@ from backends.peakfinder8_cases import (
 from backends.ways import bits, cuda_backend, fresh_device, search_batch
 from thorough import sample
 
+from gpuidx.backends.cpu.peakfinder8 import PeakFinder
 from gpuidx.backends.cuda import sources
+from gpuidx.model import NO_LIMITS
 from gpuidx.options import PeakOptions
 
 emulator.need("g++", "cupy")
@@ -44,9 +48,9 @@ OPTIONS = PeakOptions(peaks="peakfinder8", threshold=8.0, min_snr=3.0, min_pix_c
 @pytest.mark.parametrize("mode", ["fast", "check"])
 def test_pixels_are_those_of_the_library(dtype, mode):
     rng = np.random.default_rng(3)
-    whole = LZ4_BLOCK // np.dtype(dtype).itemsize
-    sizes = [8, 9, 15, 31, 32, 33, 40, 100, 255, 1000, whole // 2 + 13]
-    sizes += [whole - 1, whole, whole + 1, whole + 8, whole + 47] if mode == "fast" else [whole + 11]
+    sizes = many_sizes(dtype)
+    if mode == "check":
+        sizes = [*sizes[:11], LZ4_BLOCK // np.dtype(dtype).itemsize + 11]
     for number, n_pixel in enumerate(sizes):
         for mean in (0, 0.02, 3, 2000) if mode == "fast" else ((0.02, 30)[number % 2],):
             image = counts(rng, n_pixel, dtype, mean)
@@ -134,6 +138,51 @@ def test_compressed_frames_give_the_peaks_of_the_others_in_the_same_batch(device
         found = found[::-1] if frames[0] is sent_so[-1] else found
         assert [bits(one.peaks) for one in found] == [bits(one.peaks) for one in expected]
     assert sum(len(one.peaks) for one in expected) > 20
+
+
+def test_bad_pixels_of_a_series_are_left_out(device):
+    plain = [frame_of(seed, "u2") for seed in range(3)]
+    rng = np.random.default_rng(7)
+    first, second, third = (rng.random(GEOMETRY.slab_shape) < 0.1 for _ in range(3))
+    backend = backend_of()
+    for masks, n_left in (
+        ((None, first, first), 0),
+        ((second, third, second), 0),
+        ((first, second, third), 1),
+    ):
+        frames = [compressed(frame) for frame in plain]
+        frames = [
+            replace(frame, packed=replace(frame.packed, masked=mask))
+            for frame, mask in zip(frames, masks, strict=True)
+        ]
+        found = search_batch(backend, frames)
+        assert sum(one is None for one in found) == n_left  # a batch has room for two tables
+        for frame, mask, one in zip(plain, masks, found, strict=True):
+            expected = PeakFinder(GEOMETRY, OPTIONS, FixedMasks(GEOMETRY, mask)).find(frame)
+            assert one is None or bits(one.peaks) == bits(expected)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "limits"),
+    [
+        ("u2", (-math.inf, 60.0)),
+        ("u4", (-math.inf, 4294967040.0)),
+        ("i4", (3.0, math.inf)),
+        ("u1", (1.0, 90.0)),
+    ],
+)
+def test_values_beyond_the_limits_of_a_frame_are_left_out(device, dtype, limits):
+    frame = frame_of(4, dtype)
+    frame.image[3::9, ::5] = np.iinfo(dtype).max if dtype != "i4" else np.iinfo(dtype).min
+    one = compressed(frame)
+    backend = backend_of()
+    for given in (limits, NO_LIMITS):
+        (found,) = search_batch(backend, [replace(one, packed=replace(one.packed, limits=given))])
+        outside = (frame.image < given[0]) | (frame.image > given[1])
+        assert outside.any() == (given is limits)
+        wide = replace(frame, image=frame.image.astype({"u1": "u2"}.get(dtype, dtype)))
+        expected = PeakFinder(GEOMETRY, OPTIONS, FixedMasks(GEOMETRY, outside)).find(wide)
+        assert bits(found.peaks) == bits(expected)
 
 
 def test_a_damaged_frame_is_left_to_the_cpu_and_harms_no_other(device):

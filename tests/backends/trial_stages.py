@@ -17,7 +17,7 @@ from gpuidx.backends.constants import (
 )
 from gpuidx.backends.cpu.vectors import scan_and_turn_vectors, usable_peaks
 from gpuidx.backends.cuda import trial_tables
-from gpuidx.backends.cuda.trial_directions import DirectionSearch, launch_named
+from gpuidx.backends.cuda.trial_directions import DirectionSearch, prepare_named
 from gpuidx.backends.known_cell import CellTables
 
 PLAN = trial_tables.make_plan(ATTEMPTS)
@@ -77,7 +77,7 @@ class Stages:
 
     def launch(self, kernels, name: str, grid: tuple[int, ...], **numbers: float) -> None:
         """Start one kernel on the buffers."""
-        launch_named(kernels, name, grid, self.stream, self.arrays, **numbers)
+        prepare_named(kernels, name, grid, self.arrays, **numbers).start(self.stream)
 
     def get(self, name: str, *part: int | slice) -> np.ndarray:
         """What is in a buffer, or a part of it; records with their fields."""

@@ -104,6 +104,10 @@ def tell(port, slots, serial):
     )
 
 
+def cpus(port, slots, serial):
+    port.answer(serial, *(platform.usable_cpus() or ()))
+
+
 ACTIONS = {
     f.__name__: f
     for f in (
@@ -122,6 +126,7 @@ ACTIONS = {
         forget,
         count,
         tell,
+        cpus,
     )
 }
 

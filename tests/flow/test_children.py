@@ -11,7 +11,7 @@ from flow.bodies import Untouchable
 from flow.driver import PATIENCE, watch
 
 from gpuidx.errors import WorkerError
-from gpuidx.flow import member
+from gpuidx.flow import member, platform
 from gpuidx.flow.forkserver import forkserver_pid, start_forkserver
 from gpuidx.flow.slots import Slots
 
@@ -241,6 +241,17 @@ def test_a_worker_that_dies_with_a_large_packet_half_sent_loses_one_task(drive):
     d.run()
     assert list(d.crashes) == [1]
     assert list(d.answers) == [2]
+
+
+def test_children_and_their_successors_use_their_cpus_or_those_of_main(drive):
+    usable = platform.usable_cpus() or []
+    d = drive(depth=1, cpus=[usable[-1:]])
+    d.run((1, "cpus"), (2, "die"), (3, "cpus"))
+    assert d.answers == {1: tuple(usable[-1:]), 3: tuple(usable[-1:])}
+    with platform.using_cpus(usable[:1]):
+        d = drive()
+    d.run((1, "cpus"))
+    assert d.answers == {1: tuple(usable[:1])}
 
 
 def test_counters_outlive_a_worker(drive):

@@ -2,8 +2,6 @@
 import os
 import resource
 import socket
-import subprocess
-import sys
 
 import pytest
 
@@ -90,16 +88,22 @@ def test_memory_without_a_name_is_zero_and_of_its_size(monkeypatch, value):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="pins to CPUs: run it on Linux")
-def test_a_process_is_pinned_to_one_of_the_cpus_that_it_may_use():
-    code = (
-        "import os; from gpuidx.flow import platform; cpus = platform.usable_cpus();"
-        "platform.pin_to_cpu(len(cpus)); assert platform.usable_cpus() == cpus;"
-        "platform.pin_to_cpu(len(cpus) - 1); assert os.sched_getaffinity(0) == {cpus[-1]}"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_a_process_uses_the_cpus_it_is_given_until_the_end_of_the_context():
+    cpus = platform.usable_cpus()
+    with platform.using_cpus(cpus[-1:]):
+        assert platform.usable_cpus() == cpus[-1:]
+    assert platform.usable_cpus() == cpus
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="pins to CPUs: run it on Linux")
+def test_cpus_that_are_gone_or_not_named_change_nothing():
+    cpus = platform.usable_cpus()
+    for given in ((), (1 << 14,)):
+        platform.use_cpus(given)
+        assert platform.usable_cpus() == cpus
 
 
 def test_without_linux_no_process_can_be_pinned(monkeypatch):
     monkeypatch.setenv("GPUIDX_PORTABLE", "1")
     assert platform.usable_cpus() is None
-    platform.pin_to_cpu(0)
+    platform.use_cpus((0,))

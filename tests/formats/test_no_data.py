@@ -72,6 +72,28 @@ def test_a_flagged_value_costs_nothing():
     assert sent[3, 4] == 65535
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "u4", "i4"])
+@pytest.mark.parametrize("extra", ["", "flag_equal = 65535", "flag_morethan = 100", "flag_lessthan = -3"])
+def test_limits_leave_out_what_is_taken_out_by_value(dtype, extra):
+    whole, no_data = np.iinfo(dtype), taking(extra)
+    near = [whole.min, whole.max, 0, 1, *(n + d for n in (50, 254, 1000, 65534, 1 << 24) for d in (0, 1))]
+    sent = np.array([n for n in near if n <= whole.max], dtype).reshape(1, -1)
+    unused = unused_value(sent.dtype)
+    rules = no_data.masks.rules
+    for greatest in (None, 50, 254, 1000, 65534, 1 << 24):
+        low, high = no_data.limits(sent.dtype, unused, greatest)
+        taken = no_data.taken_out(sent.copy(), unused, None, greatest)
+        own = [bool(np.isnan(n)) or is_flagged(n, rules) for n in taken[0]]
+        assert own == [is_flagged(n, rules) or not low <= n <= high for n in sent[0]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "unused", "greatest"), [("u2", 7, None), ("i4", None, (1 << 24) + 1), ("f4", -1, None)]
+)
+def test_values_without_limits_have_to_be_looked_at(dtype, unused, greatest):
+    assert taking("").limits(np.dtype(dtype), unused, greatest) is None
+
+
 def test_masked_pixels_get_a_flagged_value_in_place():
     masked = np.zeros((64, 64), bool)
     masked[9, 9] = True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`gpuidx.measure.model`: what limits, what a rate needs, frames of another size."""
+"""`gpuidx.measure.model`: what limits, what a rate needs."""
 
 from dataclasses import replace
 
@@ -19,8 +19,8 @@ from gpuidx.measure.model import (
 )
 
 COSTS = Costs(
-    n_pixel=1000, n_byte=2000, receive=1e-4, copy=3e-4, network=5e-4, decode=1e-3, search=2e-3, text=1e-4,
-    trials=1e-3, refine=5e-4, integrate=1.5e-3, text_hit=1e-4,
+    receive=1e-4, copy=3e-4, network=5e-4, decode=1e-3, search=2e-3, text=1e-4, decode_hit=4e-4,
+    trials=1e-3, refine=5e-4, integrate=1.1e-3, text_hit=1e-4,
 )  # fmt: skip
 ON_DEVICE = replace(COSTS, device=DeviceCosts(upload=2e-4, search=1e-4, trials=3e-4))
 
@@ -57,15 +57,8 @@ def test_what_costs_nothing_does_not_limit():
     assert limits(replace(COSTS, network=0.0), 0.0, 1)[NETWORK] == float("inf")
 
 
-def test_a_rate_needs_cores_receivers_and_gpus_with_headroom():
+def test_a_rate_needs_cores_programs_and_gpus_with_headroom():
     need = needs(ON_DEVICE, 1.0, 4000)  # 5000 with the headroom
-    assert (need.receivers, need.workers, need.cores, need.gpus) == (3, 16, 21, 2)
+    assert (need.programs, need.workers, need.cores, need.gpus) == (3, 16, 21, 2)
     assert needs(COSTS, 1.0, 0.001).cores == 1
     assert needs(COSTS, 1.0, 4000).gpus == 0
-
-
-def test_larger_frames_cost_more_where_pixels_or_bytes_count():
-    larger = ON_DEVICE.scaled(4000, 4000)
-    assert (larger.decode, larger.search, larger.device.upload) == pytest.approx((4e-3, 8e-3, 8e-4))
-    assert (larger.copy, larger.network) == pytest.approx((6e-4, 1e-3))
-    assert (larger.receive, larger.refine, larger.device.trials) == (1e-4, 5e-4, 3e-4)

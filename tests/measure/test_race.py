@@ -23,9 +23,7 @@ def test_ratios_are_taken_turn_by_turn(monkeypatch):
     ours = [RUN, replace(RUN, seconds=2.0), replace(RUN, seconds=4.0)]
     theirs = [replace(run, seconds=10 * run.seconds, workers=78e-3) for run in ours]
     stages = dict.fromkeys(STAGES, 1e-3)
-    race = SimpleNamespace(
-        subject=SimpleNamespace(n_pixel=100, n_byte=100), alone=Alone(blank=stages, hit=stages, copy=0.0)
-    )
+    race = SimpleNamespace(alone=Alone(blank=stages, hit=stages, copy=0.0))
     row = summary("4M, blank", {"gpuidx": ours, "asdf": theirs}, race)
     assert (row["gpuidx"], row["asdf"]) == (50.0, 5.0)
     assert row["over asdf"] == pytest.approx(10.0)

@@ -36,11 +36,11 @@ from gpuidx.backends.cuda.peakfinder8 import (
     lanes_for,
     search,
 )
-from gpuidx.backends.cuda.pixels import TYPES, PixelUpload, pixel_type
+from gpuidx.backends.cuda.pixels import TYPES, PixelUpload, limits_of, pixel_type
 from gpuidx.backends.cuda.results import result
 from gpuidx.backends.cuda.trials import DeviceTrials, trial_bytes
 from gpuidx.backends.known_cell import KnownCell, shift_sigma
-from gpuidx.backends.values import float32_rules
+from gpuidx.backends.values import LARGEST, Rules, float32_rules
 from gpuidx.cell import UnitCell
 from gpuidx.errors import Rejected
 from gpuidx.geometry.detector import Geometry
@@ -110,7 +110,7 @@ class CudaBackend:
         self._geometry, self._options, self._masks = geometry, options, masks
         self._rules = float32_rules(masks.rules)
         self._up, self._work, self._down, self._more = (cupy.cuda.Stream(non_blocking=True) for _ in range(4))
-        self._kernels: dict[tuple[str, int], Kernels] = {}
+        self._kernels: dict[tuple[str, int, bool], Kernels] = {}
         self._pixels = PixelUpload()
         drop = not options.use_saturated
         limits = masks.saturation_map.reshape(-1) if drop and masks.saturation_map is not None else None
@@ -161,7 +161,7 @@ class CudaBackend:
         """
         for pixel in types:
             for n_frame in (self.batch_size, 1):
-                self._kernels_for(pixel, lanes_for(n_frame)).compile()
+                self._kernels_for(pixel, lanes_for(n_frame), self._rules).compile()
             self._pixels.kernels_for(pixel).compile()
         if self._trials is not None:
             self._trials.compile()
@@ -269,7 +269,7 @@ class CudaBackend:
             if frame.peaks is None and self._options.device_searches:
                 dtype = pixel_type(frame, self._geometry.slab_shape)
                 if dtype is not None:
-                    key = GroupKey(dtype.str, self._tables.key(frame))
+                    key = GroupKey(dtype.str, limits_of(frame), self._tables.key(frame))
                     groups.setdefault(key, []).append(number)
         return groups
 
@@ -290,12 +290,13 @@ class CudaBackend:
         self._work.wait_event(batch.uploaded)
         for part in batch.parts:
             lanes = lanes_for(part.end - part.first)
-            kernels = self._kernels_for(part.images.dtype.str[1:], lanes)
+            rules = _within(self._rules, *part.limits)
+            kernels = self._kernels_for(part.images.dtype.str[1:], lanes, rules)
             outcome = batch.buffers.outcome_of(part.first, part.end)
             self._pixels.decode(batch.images, part, outcome.damaged, self._work)
             search(
                 kernels, lanes, self._work, part.images, part.tables, self._scratch, outcome, self._options,
-                self._rules, self._saturation,
+                rules, self._saturation,
             )  # fmt: skip
         n_frame = len(batch.rows)
         find_vectors(
@@ -305,11 +306,11 @@ class CudaBackend:
         batch.buffers.fetch(n_frame, self._down)
         batch.fetched = self._down.record()
 
-    def _kernels_for(self, pixel: str, lanes: int) -> Kernels:
-        if (pixel, lanes) not in self._kernels:
-            named = defines(self._options, lanes, has_rules=_has_rules(self._masks))
-            self._kernels[pixel, lanes] = Kernels(FILE, pixel, named)
-        return self._kernels[pixel, lanes]
+    def _kernels_for(self, pixel: str, lanes: int, rules: Rules) -> Kernels:
+        key = pixel, lanes, _has_rules(rules)
+        if key not in self._kernels:
+            self._kernels[key] = Kernels(FILE, pixel, defines(self._options, lanes, has_rules=key[2]))
+        return self._kernels[key]
 
     def index(self, batch: CudaBatch) -> None:
         """Begin the indexing trials of the frames that are searched; `done` keeps them going.
@@ -370,10 +371,15 @@ class CudaBackend:
             batch.buffers = None
 
 
-def _has_rules(masks: Masks) -> bool:
+def _within(rules: Rules, low: float, high: float) -> Rules:
+    """The rules with limits that may be stricter."""
+    lessthan, morethan = max(rules.lessthan, np.float32(low)), min(rules.morethan, np.float32(high))
+    return rules._replace(lessthan=lessthan, morethan=morethan)
+
+
+def _has_rules(rules: Rules) -> bool:
     """Whether a whole number can be bad by its value."""
-    rules = masks.rules
-    return bool(np.isfinite([rules.lessthan, rules.morethan]).any() or not np.isnan(rules.equal))
+    return bool(rules.lessthan > -LARGEST or rules.morethan < LARGEST or not np.isnan(rules.equal))
 
 
 def _some_clen(geometry: Geometry) -> float:

@@ -10,13 +10,14 @@ from gpuidx.backends.cuda.buffers import BatchBuffers, ImageBuffer
 from gpuidx.backends.cuda.kept_tables import TableKey
 from gpuidx.backends.cuda.peakfinder8 import DeviceTables
 from gpuidx.backends.cuda.trials import TrialBatch
-from gpuidx.model import Frame
+from gpuidx.model import NO_LIMITS, Frame
 
 
 class GroupKey(NamedTuple):
-    """What frames have in common that can be searched together: type of pixels, and what tables are for."""
+    """What frames searched together have in common: type and limits of pixels, what tables are for."""
 
     dtype: str
+    limits: tuple[float, float]
     tables: TableKey
 
 
@@ -32,6 +33,8 @@ class Part:
         On the device.
     tables
         Of their rings.
+    limits
+        Least and greatest value of a pixel that has one, besides those that the run's rules tell.
     first_packed, end_packed
         Rows of `ImageBuffer.about` for those of them that came compressed.
     n_start
@@ -42,6 +45,7 @@ class Part:
     end: int
     images: Any
     tables: DeviceTables
+    limits: tuple[float, float] = NO_LIMITS
     first_packed: int = 0
     end_packed: int = 0
     n_start: int = 0

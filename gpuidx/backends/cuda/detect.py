@@ -254,6 +254,7 @@ def _try_device(cupy: Any, number: int, major: int) -> DeviceInfo:
             info,
             name=has["name"].decode(errors="replace"),
             capability=(has["major"], has["minor"]),
+            address=f"{has['pciDomainID']:04x}:{has['pciBusID']:02x}:{has['pciDeviceID']:02x}.0",
             total=has["totalGlobalMem"],
         )
         with cupy.cuda.Device(number):

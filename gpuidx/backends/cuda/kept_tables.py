@@ -5,6 +5,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpuidx.backends.cuda.buffers import KEPT_TABLES
 from gpuidx.backends.cuda.peakfinder8 import DeviceTables
@@ -15,8 +16,8 @@ from gpuidx.geometry.masks import Masks
 from gpuidx.model import Frame
 from gpuidx.options import PeakOptions
 
-TableKey = tuple[tuple[bytes, float], bytes]
-"""What tables are for: key of the mask, x and y of the panels."""
+TableKey = tuple[tuple[bytes, float], bytes, int]
+"""What tables are for: key of the mask, x and y of the panels, identity of the pixel mask of the series."""
 
 
 class KeptTables:
@@ -34,12 +35,14 @@ class KeptTables:
 
     def __init__(self, geometry: Geometry, options: PeakOptions, masks: Masks, n_frame: int) -> None:
         self._geometry, self._options, self._masks, self._n_frame = geometry, options, masks, n_frame
-        self._kept: OrderedDict[TableKey, DeviceTables] = OrderedDict()
+        # with the pixel mask, whose identity is part of the key
+        self._kept: OrderedDict[TableKey, tuple[DeviceTables, NDArray[np.bool_] | None]] = OrderedDict()
 
     def key(self, frame: Frame) -> TableKey:
         """Equal for frames with the same mask and rings."""
         detector = frame.detector
-        return self._masks.key(detector, frame.wavelength), detector.corner[:, :2].tobytes()
+        corners = detector.corner[:, :2].tobytes()
+        return self._masks.key(detector, frame.wavelength), corners, id(_masked(frame))
 
     def affordable(self, wanted: Iterable[TableKey]) -> list[TableKey]:
         """Those for which there is room and time: first what is there, then what most frames want.
@@ -68,18 +71,24 @@ class KeptTables:
             made = self._make(frame)
             while len(self._kept) >= KEPT_TABLES:
                 self._kept.popitem(last=False)
-            self._kept[key] = made
+            self._kept[key] = made, _masked(frame)
         self._kept.move_to_end(key)
-        return self._kept[key]
+        return self._kept[key][0]
 
     def _make(self, frame: Frame) -> DeviceTables:
         import cupy
 
         options, shape = self._options, self._geometry.slab_shape
-        bad = self._masks.at(frame.detector, frame.wavelength)
+        bad, masked = self._masks.at(frame.detector, frame.wavelength), _masked(frame)
+        bad = bad if masked is None else bad | masked
         rings = make_rings(frame.detector, shape, bad, options.min_res, options.max_res)
         host = make_tables(rings, sampled=options.peakfinder8_fast)
         arrays = {name: cupy.asarray(array) for name, array in host.arrays().items()}
         mean, upper = (cupy.empty((self._n_frame, host.n_ring), np.float32) for _ in range(2))
         cupy.cuda.get_current_stream().synchronize()  # the kernels run on another stream
         return DeviceTables(host, arrays, mean, upper)
+
+
+def _masked(frame: Frame) -> NDArray[np.bool_] | None:
+    """Pixels that are bad in the whole series and were not taken out of the image."""
+    return None if frame.packed is None else frame.packed.masked

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpuidx.backends.constants import PACKED_BLOCK
 from gpuidx.backends.cuda.batch import Part
@@ -15,7 +16,7 @@ from gpuidx.backends.cuda.buffers import ImageBuffer, packed_stride
 from gpuidx.backends.cuda.kernels import Kernels
 from gpuidx.backends.cuda.peakfinder8 import DeviceTables
 from gpuidx.backends.values import check_image
-from gpuidx.model import BYTE_TYPES, PIXEL_TYPES, Frame, Packed, block_count
+from gpuidx.model import BYTE_TYPES, NO_LIMITS, PIXEL_TYPES, Frame, Packed, block_count
 
 FILE = "bslz4.cu"
 
@@ -80,7 +81,7 @@ class PixelUpload:
         room
             On the device.
         frames
-            With pixels, whose `pixel_type` was seen.
+            With pixels, whose `pixel_type` was seen; of the same `limits_of`.
         first
             Row of the first one in the batch.
         n_packed
@@ -94,17 +95,18 @@ class PixelUpload:
         images = room.images(first, first + len(frames), dtype)
         end_packed, most = n_packed, 0
         for row, frame in enumerate(frames):
-            if frame.packed is None:
-                assert frame.image is not None
-                _copy(images[row].data.ptr, frame.image, stream)
+            packed, arrays = frame.packed, arrays_of(frame)
+            place = (images[row] if packed is None else room.packed[end_packed]).data.ptr
+            for array in arrays:
+                _copy(place, array, stream)
+                place += array.nbytes
+            if packed is None:
                 continue
-            packed, place = frame.packed, room.packed[end_packed].data.ptr
-            _copy(place, packed.starts, stream)
-            _copy(place + packed.starts.nbytes, packed.data, stream)
             room.host_about[end_packed] = end_packed, row, packed.data.nbytes, packed.block
             most = max(most, len(packed.starts))
             end_packed += 1
-        return Part(first, first + len(frames), images, tables, n_packed, end_packed, most)
+        limits = limits_of(frames[0])
+        return Part(first, first + len(frames), images, tables, limits, n_packed, end_packed, most)
 
     def decode(self, room: ImageBuffer, part: Part, damaged: Any, stream: Any) -> None:
         """Have the compressed pixels of a part decoded, and the frames marked in which some are damaged.
@@ -136,6 +138,19 @@ class PixelUpload:
 def pixels_of(frame: Frame) -> Any:
     """What has the dtype of a frame's pixels."""
     return frame.image if frame.packed is None else frame.packed
+
+
+def arrays_of(frame: Frame) -> tuple[NDArray[Any], ...]:
+    """What is copied of a frame's pixels, in this order."""
+    if frame.packed is not None:
+        return frame.packed.starts, frame.packed.data
+    assert frame.image is not None
+    return (frame.image,)
+
+
+def limits_of(frame: Frame) -> tuple[float, float]:
+    """Least and greatest value of a pixel that has one, as far as nobody has looked yet."""
+    return NO_LIMITS if frame.packed is None else frame.packed.limits
 
 
 def _copy(target: int, array: Any, stream: Any) -> None:

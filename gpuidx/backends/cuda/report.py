@@ -15,8 +15,8 @@ class DeviceInfo:
     ----------
     number
         As in ``--gpu-devices``: its place among the visible devices.
-    name, capability
-        Of the device; compute capability as major, minor.  Empty and (0, 0) if it does not tell.
+    name, capability, address
+        Of the device; compute capability as major, minor; PCI address.  Empty and (0, 0) if it does not tell.
     total, free
         Bytes of device memory; free is 0 where it could not be asked for.
     problem, mend
@@ -26,6 +26,7 @@ class DeviceInfo:
     number: int
     name: str = ""
     capability: tuple[int, int] = (0, 0)
+    address: str = ""
     total: int = 0
     free: int = 0
     problem: str = ""

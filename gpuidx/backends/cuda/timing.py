@@ -23,6 +23,7 @@ from gpuidx.backends.cuda.peakfinder8 import (
     lanes_for,
     search,
 )
+from gpuidx.backends.cuda.pixels import PixelUpload, arrays_of
 from gpuidx.backends.cuda.tables import Tables
 from gpuidx.backends.values import Rules
 from gpuidx.model import Found, Frame
@@ -91,7 +92,7 @@ class DeviceSearch:
         self.n_frame = n_frame
         self._options, self._rules = options, rules
         self._buffers, self._scratch = BatchBuffers(sizes, n_frame), make_scratch(sizes, n_frame)
-        self._room = ImageBuffer(sizes, n_frame)
+        self._room, self._pixels = ImageBuffer(sizes, n_frame), PixelUpload()
         arrays = {name: cupy.asarray(array) for name, array in tables.arrays().items()}
         mean, upper = (cupy.empty((n_frame, tables.n_ring), np.float32) for _ in range(2))
         self._tables = DeviceTables(tables, arrays, mean, upper)
@@ -105,29 +106,24 @@ class DeviceSearch:
         return TimedKernels(Kernels(FILE, pixel, named))
 
     def upload(self, frames: Sequence[Frame]) -> None:
-        """Start to copy the images and panels of a batch to the device."""
-        from cupy.cuda import runtime
-
-        assert frames[0].image is not None
-        images = self._room.images(0, self.n_frame, frames[0].image.dtype)
-        for frame, place in zip(frames, images, strict=True):
-            image = frame.image
-            assert image is not None
-            runtime.memcpyAsync(
-                place.data.ptr, image.ctypes.data, image.nbytes, runtime.memcpyHostToDevice, self.stream.ptr
-            )
+        """Start to copy the images, perhaps compressed, and panels of a batch to the device."""
+        self._frames = frames
+        self._part = self._pixels.send(self._room, frames, 0, 0, self._tables, self.stream)
+        n_packed = self._part.end_packed
+        if n_packed:
+            self._room.about[:n_packed].set(self._room.host_about[:n_packed], stream=self.stream)
         detector = frames[0].detector
         self._buffers.host_panels[0] = np.hstack([detector.corner, detector.fs, detector.ss])
         self._buffers.host_detector_of[:] = 0
         self._buffers.host_wavelength[:] = frames[0].wavelength
         self._buffers.send_panels(1, self.n_frame, self.stream)
-        self._images = images
 
     def search(self, kernels: Any) -> None:
-        """Start the search of what was uploaded last; *kernels* as from `kernels`, or plain ones."""
+        """Start to decode and search what was uploaded last; *kernels* as from `kernels`, or plain ones."""
         outcome = self._buffers.outcome_of(0, self.n_frame)
+        self._pixels.decode(self._room, self._part, outcome.damaged, self.stream)
         search(
-            kernels, lanes_for(self.n_frame), self.stream, self._images, self._tables, self._scratch,
+            kernels, lanes_for(self.n_frame), self.stream, self._part.images, self._tables, self._scratch,
             outcome, self._options, self._rules, self._saturation,
         )  # fmt: skip
         find_vectors(kernels, self.stream, outcome, self._buffers.panels_of(self.n_frame))
@@ -140,7 +136,8 @@ class DeviceSearch:
         """Bytes of the arrays that `upload` and `download` copy."""
         own, n = self._buffers, self.n_frame
         up = (
-            self._images,
+            *(array for frame in self._frames for array in arrays_of(frame)),
+            self._room.host_about[: self._part.end_packed],
             own.host_panels[:1],
             own.host_detector_of[:n],
             own.host_wavelength[:n],

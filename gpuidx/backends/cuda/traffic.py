@@ -9,9 +9,8 @@ import math
 from dataclasses import dataclass
 from functools import cache
 
-from gpuidx.backends.constants import PACKED_BLOCK
 from gpuidx.backends.cuda import sources
-from gpuidx.backends.cuda.buffers import ABOUT, COUNTS, FIRST_PEAKS, filled
+from gpuidx.backends.cuda.buffers import COUNTS, FIRST_PEAKS, filled
 from gpuidx.backends.cuda.kernels import integer_defines
 from gpuidx.backends.cuda.peakfinder8 import FILE, PEAK, lanes_for, n_word
 from gpuidx.backends.rings import ROUNDS
@@ -134,12 +133,6 @@ def decoding_traffic(work: Work, compression: float) -> Traffic:
     """What `decode_bslz4` moves for frames that came compressed, so many times smaller."""
     packed = work.n_frame * work.frame_bytes / compression
     return Traffic(packed, float(work.n_frame * work.frame_bytes))
-
-
-def packed_transfer(work: Work, compression: float) -> float:
-    """Bytes that are copied to the device for the pixels of such frames, and about them."""
-    starts = 4 * (work.frame_bytes // PACKED_BLOCK + 1)
-    return work.n_frame * (work.frame_bytes / compression + starts + 4 * ABOUT)
 
 
 def total(traffic: dict[str, Traffic]) -> Traffic:

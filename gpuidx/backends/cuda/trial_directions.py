@@ -71,16 +71,3 @@ def prepare_named(
     """A launch of a kernel on those of *arrays* and *numbers* that have the names of its parameters."""
     given = {**arrays, **numbers}
     return kernels.prepare(name, grid, **{p: given[p] for p in kernels.parameters(name)})
-
-
-def launch_named(
-    kernels: Kernels,
-    name: str,
-    grid: tuple[int, ...],
-    stream: Any,
-    arrays: Mapping[str, Any],
-    /,
-    **numbers: float,
-) -> None:
-    """Start a kernel; see `prepare_named`."""
-    prepare_named(kernels, name, grid, arrays, **numbers).start(stream)
