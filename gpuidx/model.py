@@ -319,6 +319,8 @@ class Result:
         The frame and its peaks.
     hit
         At least ``--min-peaks`` peaks.
+    inv_d : (peak,) float64
+        1/d of each peak, Å⁻¹.
     peak_resolution
         Å⁻¹.
     n_tries
@@ -330,6 +332,7 @@ class Result:
     frame: Frame
     peaks: PeakList
     hit: bool
+    inv_d: NDArray[np.float64]
     peak_resolution: float
     n_tries: int
     crystals: tuple[Crystal, ...]

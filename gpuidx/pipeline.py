@@ -228,7 +228,8 @@ class Pipeline:
             frame=frame,
             peaks=found.peaks,
             hit=hit,
-            peak_resolution=peak_lists.peak_resolution(np.asarray(inv_d)),
+            inv_d=inv_d,
+            peak_resolution=peak_lists.peak_resolution(inv_d),
             n_tries=n_tries,
             crystals=crystals,
         )

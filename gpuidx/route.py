@@ -54,7 +54,6 @@ class Route:
         for serial, where in self.devices.collect(events):
             task, child = self._decoded.pop(serial)
             self.workers.give((*task, FINISH if where == FOUND else WHOLE), child)
-        self.hand_out()  # what has just come, and must not wait for the next message
         return ended
 
     def _to_device(self, decoded: Answer) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The main process: receive, hand out, collect, write, count.  Decodes nothing.
+"""The main process: receive, collect, write, count, hand out.  Decodes nothing.
 
 One thread, one wait for sockets and children together.  The order of a turn is in `Run.turn`.
 """
@@ -21,6 +21,7 @@ from gpuidx.errors import GpuidxError, SourceError
 from gpuidx.flow.accounts import CRASHED, DROPPED
 from gpuidx.flow.children import Answer, Crash, Pool
 from gpuidx.flow.forkserver import start_forkserver, stop_forkserver
+from gpuidx.flow.pace import Pace
 from gpuidx.flow.placement import ANYWHERE, Placement
 from gpuidx.flow.platform import allow_open_files, using_cpus
 from gpuidx.flow.slots import Slots
@@ -58,6 +59,13 @@ log = logging.getLogger(__name__)
 
 STAGES = ("decode", "search and trials", "refine and check", "integrate", "write")
 """Stages that workers time, in the order of the pipeline."""
+
+WORKER, WORKER_WITH_DEVICE = "gpuidx.worker:work", "gpuidx.worker:work_with_device"
+"""What runs in a worker."""
+
+DEPTH, DEPTH_WITH_DEVICE = 2, 8
+"""Tasks that a worker has at most: with a device, where most of them are short, enough for the longest pause
+between turns; else none is to wait behind a long one while another worker is idle."""
 
 POLL_MS = 100
 """Longest wait of a turn, ms; the children's time limits are looked at as often."""
@@ -138,6 +146,7 @@ class Run:
         self.poller = zmq.Poller()
         self.source = source
         self._source_stopped = False
+        self._pace = Pace()
         self._closing = ExitStack()
         with ExitStack() as closing:
             self.cell_search = CellSearch(options, cell)
@@ -150,9 +159,11 @@ class Run:
             closing.callback(self.record.close)
             columns = {name: column for column, name in enumerate((*STAGES, *COUNTERS))}
             self.pool = Pool(
-                "gpuidx.worker:work_with_device" if devices else "gpuidx.worker:work",
+                WORKER_WITH_DEVICE if devices else WORKER,
                 options.jobs,
                 (self.slots, columns, options, geometry, cell),
+                depth=DEPTH_WITH_DEVICE if devices else DEPTH,
+                batch=DEPTH_WITH_DEVICE if devices else 1,
                 task_limit=options.task_limit,
                 counters=len(columns),
                 debug=options.debug,
@@ -246,15 +257,16 @@ class Run:
             print(*profile_lines(stages, self.accounts), sep="\n")
 
     def turn(self) -> None:
-        """Ask, wait, receive, hand out, collect: one round of everything."""
+        """Ask, rest, wait, receive, collect, hand out: one round of everything."""
         self._ask()
+        self._pace.rest(self.accounts.in_flight)
         events = dict(self.poller.poll(POLL_MS))
         self.stop.notice(events)
         self.source.notice(events)
         self.intake.expand()
         self.intake.receive()
-        self.work.hand_out()
         self._collect(events)
+        self.work.hand_out()
         self._report()
 
     def _ask(self) -> None:

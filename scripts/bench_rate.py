@@ -3,6 +3,7 @@
 
 Compressed frames (HDF5, bitshuffle-LZ4) come over ZeroMQ from this process; the stand-in (`rate_run`) answers
 at once with what the CPU finds in them.  So what is measured is all that surrounds a device.
+With ``--alone`` workers and receivers are stand-ins too, and the main process can go as fast as it can.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rate_run import FINDINGS, mark
+from rate_run import ALONE, FINDINGS, mark
 
 from gpuidx.measure.live import Sender, StreamCount
 from gpuidx.measure.processes import cpu_seconds, thread_seconds, workers
@@ -63,14 +64,18 @@ def spent(pid: int, jobs: int) -> dict[str, float]:
     }
 
 
-def watched(subject: Subject, jobs: int, how: str, n_frame: int) -> tuple[dict[str, float], float]:
-    """CPU ms a frame, and frames/s, of a run with the stand-in."""
+def watched(
+    subject: Subject, jobs: int, how: str, n_frame: int, alone: bool = False
+) -> tuple[dict[str, float], float]:
+    """CPU ms a frame, and frames/s, of a run with the stand-in, or with nothing else."""
     here = Path(__file__).parent
     command = [sys.executable, str(here / "rate_run.py"), *subject.command(jobs, how)]
     environment = os.environ | {
         FINDINGS: str(subject.folder / "findings"),
         "PYTHONPATH": os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")]),
     }
+    if alone:
+        environment[ALONE] = str(subject.n_byte)
     subject.stream.unlink(missing_ok=True)
     count, log = StreamCount(subject.stream), subject.folder / "log"
     with log.open("wb") as said, subprocess.Popen(command, stderr=said, stdout=said, env=environment) as run:
@@ -101,15 +106,18 @@ def main() -> int:
     parser.add_argument("-j", type=int, default=2)
     parser.add_argument("--receivers", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--serve", choices=("rep", "push"), default="rep")
+    parser.add_argument("--alone", action="store_true", help="stand-ins for workers and receivers, too")
     given = parser.parse_args()
+    if given.alone and 0 in given.receivers:
+        parser.error("--alone has stand-ins for receivers: give --receivers=1 or more")
     how = "--zmq-pull" if given.serve == "push" else "--zmq-request=next"
     with tempfile.TemporaryDirectory() as name:
         for n_receiver in given.receivers:
             subject = compressed_subject(Path(name), given.size, f"--zmq-receivers={n_receiver}")
             write_findings(subject, subject.folder / "findings")
-            for hits in given.hits:
+            for hits in [0.0] if given.alone else given.hits:
                 with Sender(subject.series(hits), given.serve, subject.address):
-                    costs, rate = watched(subject, given.j, how, given.frames)
+                    costs, rate = watched(subject, given.j, how, given.frames, given.alone)
                 kind = f"{given.size}², {subject.n_byte / 1e6:.2f} MB a message ({given.serve})"
                 load = f"load {os.getloadavg()[0]:.1f}"
                 print(f"{kind}, {hits:.0%} hits, {n_receiver} receivers, {rate:.0f} frames/s, {load}")

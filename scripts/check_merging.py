@@ -128,6 +128,7 @@ def _result(frame: SimulatedFrame, serial: int) -> Result:
     resolution = float(np.sort(np.linalg.norm(q[bright], axis=1))[-3])
     return Result(
         frame=frame.frame(serial),
+        inv_d=np.linalg.norm(q[bright], axis=1),
         peaks=PeakList(
             fs=spots.fs[bright],
             ss=spots.ss[bright],

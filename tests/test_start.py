@@ -9,6 +9,7 @@ from gpuidx.handover import FOUND_BYTES
 from gpuidx.options import Options
 from gpuidx.selection import Choice
 from gpuidx.simulation.detector import default_geometry
+from gpuidx.sources.receivers import SPARE_SLOTS
 
 GEOMETRY = parse_geometry(default_geometry(512), "test.geom")
 N_PIXEL = GEOMETRY.slab_shape[0] * GEOMETRY.slab_shape[1]
@@ -91,7 +92,8 @@ def test_pinned_processes_are_near_the_device(tmp_path, monkeypatch):
 
 def test_each_receiver_has_slots_of_its_own(memory):
     given = {"jobs": 3, "zmq_requests": 5, "zmq_receivers": 2}
-    assert start.slot_count(options(**given), 0, 1) == 16 + 2 * 3  # one for each request
-    assert start.slot_count(options(**given, slots=10), 0, 1) == 10
-    with pytest.raises(OptionError, match="it must be at least 9"):
-        start.slot_count(options(**given, slots=8), 0, 1)
+    assert start.slot_count(options(**given), 0, 1) == 16 + 2 * (3 + SPARE_SLOTS)
+    least = 2 * (3 + SPARE_SLOTS) + 3
+    assert start.slot_count(options(**given, slots=least), 0, 1) == least
+    with pytest.raises(OptionError, match=f"it must be at least {least}"):
+        start.slot_count(options(**given, slots=least - 1), 0, 1)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What HDF5 says of a data set, asked for when it is needed, and once."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -89,7 +90,7 @@ class DataSet:
     @property
     def size(self) -> int | None:
         """How many values it has; None if it is declared to be empty."""
-        return None if self.shape is None else int(np.prod(self.shape, dtype=object))
+        return None if self.shape is None else math.prod(self.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:

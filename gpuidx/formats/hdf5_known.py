@@ -17,6 +17,7 @@ import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -94,6 +95,19 @@ class Structure:
     facts: Facts
     sized: tuple[Sized, ...]
 
+    @cached_property
+    def _places(self) -> dict[str, dict[Any, Any]]:
+        """Of each data set the facts that say where something lies."""
+        return {
+            path: {
+                name: fact
+                for name, fact in known.items()
+                if isinstance(fact, Stretch) or (name == "offset" and fact is not None)
+            }
+            for path, known in self.facts.items()
+            if isinstance(known, dict)
+        }
+
     def facts_of(self, message: memoryview) -> Facts | None:
         """What HDF5 would say of a message; None if its structure is another one."""
         moved = self._displacement(message)
@@ -134,7 +148,7 @@ class Structure:
 
     def _said(self, message: memoryview, moved: Displacement) -> Facts:
         said: Facts = {
-            path: {name: _displaced(name, fact, moved) for name, fact in known.items()}
+            path: known | {name: _displaced(fact, moved) for name, fact in self._places[path].items()}
             if isinstance(known, dict)
             else known
             for path, known in self.facts.items()
@@ -147,11 +161,11 @@ class Structure:
         return said
 
 
-def _displaced(name: Any, fact: Any, moved: Displacement) -> Any:
-    """A fact about a message in which things lie elsewhere."""
-    if isinstance(fact, Stretch):
-        return fact._replace(offset=moved.of(fact.offset))
-    return moved.of(fact) if name == "offset" and fact is not None else fact
+def _displaced(place: Any, moved: Displacement) -> Any:
+    """The place of a chunk, or of values, in a message in which things lie elsewhere."""
+    if isinstance(place, Stretch):
+        return place._replace(offset=moved.of(place.offset))
+    return moved.of(place)
 
 
 def _readdressed(data: bytes, addresses: Sequence[int], moved: Displacement) -> bytes | bytearray:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from gpuidx.errors import Rejected
-from gpuidx.formats.hdf5_datasets import NotKnownError
+from gpuidx.formats.hdf5_datasets import Entry, NotKnownError
 from gpuidx.formats.hdf5_frame import Found, FrameReader
 from gpuidx.formats.hdf5_known import Known
 from gpuidx.formats.hdf5_memory import begins, of_known, open_message
@@ -42,6 +42,7 @@ class Hdf5Messages:
         self.geometry = setting.geometry
         self._reader = FrameReader(setting)
         self._known = Known()
+        self._looked_at: tuple[Message | None, dict[str, Entry] | None] = None, None
 
     def frame_count(self, message: Message) -> int:
         """How many frames a message holds, at least 1; only the file's structure is read.
@@ -66,7 +67,7 @@ class Hdf5Messages:
 
     def _asked(self, message: Message, question: Callable[[Opened], T], learn: bool) -> T:
         """The answer to a question; HDF5 is needed only if the message's structure is not known."""
-        known = self._known.find(message.data)
+        known = self._known_of(message)
         if known is not None:
             try:
                 return question(of_known(message.data, known))
@@ -77,6 +78,12 @@ class Hdf5Messages:
             if learn:
                 self._known.learn(message.data, contents.reads, contents.found)
         return answer
+
+    def _known_of(self, message: Message) -> dict[str, Entry] | None:
+        """What is known to be in a message, looked up once for all questions about it."""
+        if self._looked_at[0] is not message:
+            self._looked_at = message, self._known.find(message.data)
+        return self._looked_at[1]
 
     def _find(self, opened: Opened, number: int) -> Found:
         """All that is needed of a frame."""

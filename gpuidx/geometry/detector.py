@@ -78,6 +78,8 @@ class Detector:
         q : (peak, xyz)
             Å⁻¹, no 2π; ``crystfel_geometry(5)``.
         """
+        if not len(panel):
+            return np.empty((0, 3))
         ray = self.corner[panel] + fs[:, None] * self.fs[panel] + ss[:, None] * self.ss[panel]
         ray /= np.linalg.norm(ray, axis=1)[:, None]
         ray[:, 2] -= 1.0

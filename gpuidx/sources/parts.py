@@ -34,8 +34,11 @@ _LONG_BINARY = re.compile(rb"[\xc6\x5a]")  # MsgPack, CBOR; four bytes of length
 _HEAD = 1 << 16  # where the image's header is looked for: behind some 1000 peaks at most
 _WORTH = 1 << 14  # bytes from which a second copy of the pixels would be felt
 
-_WHOLE = (b"\x89HDF\r\n\x1a\n", b"###CBF", b"\x1f\x8b\x08", b"\xd9\xd9\xf7")
-"""HDF5, CBF, gzip, CBOR that says so."""
+_FILES = (b"\x89HDF\r\n\x1a\n", b"###CBF", b"\x1f\x8b\x08")
+"""HDF5, CBF, gzip."""
+
+_WHOLE = (*_FILES, b"\xd9\xd9\xf7")
+"""The same, and CBOR that says so."""
 
 _LONGEST_BEGIN = 8
 _PICKLE = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
@@ -93,10 +96,10 @@ def payload(views: Sequence[memoryview], tags: Sequence[bytes] = ()) -> list[mem
 def padding_for(data: memoryview) -> int:
     """How much padding in front of a message aligns its pixels in an aligned slot, bytes, 0…15.
 
-    The pixels are the binary that fills more than half of the message.
+    The pixels are the binary that fills more than half of the message.  In a file nothing is looked for.
     """
     size = len(data)
-    if size < _WORTH:
+    if size < _WORTH or bytes(data[:_LONGEST_BEGIN]).startswith(_FILES):
         return 0
     head = bytes(data[: min(_HEAD, size // 2)])
     for found in _LONG_BINARY.finditer(head):

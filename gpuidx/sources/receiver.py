@@ -38,7 +38,7 @@ def receive(port: Port, slots: Slots, stop: SharedTable, options: LinkOptions, m
             stopped = True
             source.stop()
         if options.zmq_request is not None:  # beforehand: who dies in `ask` may have asked
-            port.counters[UNDER_WAY] = len(free)
+            port.counters[UNDER_WAY] = min(len(free), options.zmq_requests)
         source.ask(len(free))
         port.counters[UNDER_WAY] = source.pending()
         source.notice(dict(poller.poll(TURN_MS)))

@@ -36,8 +36,8 @@ COLUMNS = RECEIVED, CONNECTED, UNDER_WAY, NOTED = range(4)
 """Of a receiver's counters: messages taken off its sockets; whether it is connected; requests in flight; what
 the notes of its source count."""
 
-SLOTS_FOR_PUSHED = 4
-"""Slots that each receiver of pushed messages has: these come in bunches while main does other things."""
+SPARE_SLOTS = 4
+"""Slots of each receiver besides one for each request: main lends another some time after it got one back."""
 
 
 def open_links(options: LinkOptions) -> LiveSource:
@@ -58,13 +58,13 @@ def open_links(options: LinkOptions) -> LiveSource:
 
 def slots_of_receivers(options: InputOptions) -> int:
     """Slots that all receivers have together, so that each always has some; 0 without receivers."""
-    return options.zmq_receivers * _depth(options)
+    return options.zmq_receivers * (_requests(options) + SPARE_SLOTS)
 
 
-def _depth(options: InputOptions) -> int:
-    """Slots of a receiver: one for each request that it has in flight."""
+def _requests(options: InputOptions) -> int:
+    """Requests that a receiver has in flight."""
     if options.zmq_request is None:
-        return SLOTS_FOR_PUSHED
+        return 0
     each = math.ceil(options.zmq_requests / max(1, options.zmq_receivers))
     return max(each, len(options.zmq_input))
 
@@ -84,9 +84,10 @@ class Receivers(Lender):
     """
 
     def __init__(self, options: InputOptions) -> None:
-        self._n_receiver, self._depth = options.zmq_receivers, _depth(options)
+        self._n_receiver, requests = options.zmq_receivers, _requests(options)
+        self._depth = requests + SPARE_SLOTS
         links: dict[str, Any] = {f.name: getattr(options, f.name) for f in fields(LinkOptions)}
-        self._options = LinkOptions(**links | {"zmq_requests": self._depth})
+        self._options = LinkOptions(**links | {"zmq_requests": requests})
         self.is_exact = options.zmq_request is not None
         (self._noted,) = open_links(self._options).notes
         self.notes: dict[str, int] = {}

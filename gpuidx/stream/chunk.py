@@ -17,7 +17,7 @@ from gpuidx.errors import Rejected
 from gpuidx.geometry.detector import Geometry
 from gpuidx.model import Crystal, HeaderValue, Result
 from gpuidx.options import OutputOptions
-from gpuidx.peaks import one_over_d, stream_position
+from gpuidx.peaks import stream_position
 from gpuidx.stream.layout import (
     CHUNK_BEGIN,
     CHUNK_END,
@@ -137,7 +137,7 @@ class ChunkWriter:
         peaks = result.peaks
         table = np.empty((len(peaks), 4))
         table[:, 0], table[:, 1] = stream_position(peaks, result.frame.detector)
-        table[:, 2] = one_over_d(peaks, result.frame) * PER_NM
+        table[:, 2] = result.inv_d * PER_NM
         table[:, 3] = peaks.intensity
         return table
 

@@ -77,6 +77,18 @@ def test_a_task_for_a_dead_child_goes_to_anybody(drive, noticed):
     assert not d.crashes
 
 
+def test_a_death_within_a_packet_loses_the_task_it_was_at_and_no_answer_before_it(drive):
+    d = drive(count=2, depth=8, batch=8)
+    d.until_ready()
+    child, pid = _of_one(d)
+    for task in [(1, "tell"), (2, "die"), (3, "tell"), (4, "tell")]:
+        d.pool.give(task, child)
+    d.run()
+    assert d.crashes == {2: ("SIGKILL", "")}
+    assert d.answers[1][0] == pid
+    assert pid not in (d.answers[3][0], d.answers[4][0])
+
+
 def test_a_task_given_first_goes_before_others(drive):
     d = drive(depth=1)
     d.pool.give((1, "echo"))

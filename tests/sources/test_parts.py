@@ -143,6 +143,14 @@ def test_pixels_are_aligned_wherever_they_lie_in_the_message(before, after, n_pi
         assert (start + at + 5) % ALIGNMENT == 0
 
 
+@pytest.mark.parametrize("begin", [b"\x89HDF\r\n\x1a\n", b"###CBF: "])
+def test_nothing_is_looked_for_in_a_file(begin):
+    claim = b"\xc6" + (90_000).to_bytes(4, "big")
+    other = bytes(len(begin))
+    assert padding_for(memoryview(other + claim + bytes(90_000))) > 0
+    assert padding_for(memoryview(begin + claim + bytes(90_000))) == 0
+
+
 @given(st.binary(max_size=100), st.integers(0, 1 << 20))
 def test_any_bytes_have_a_padding(head, size):
     data = memoryview(head + bytes(size))

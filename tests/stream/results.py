@@ -4,6 +4,7 @@
 import numpy as np
 
 from gpuidx.model import Crystal, Frame, PeakList, Reflections, Result
+from gpuidx.peaks import one_over_d
 
 GEOMETRY = """; two panels in one array
 photon_energy = beam_energy eV
@@ -91,10 +92,12 @@ def make_result(geometry, rng, *, n_peak=30, n_crystal=1, n_reflection=50, image
         make_crystal(rng, None if n_reflection is None else make_reflections(rng, n_reflection))
         for _ in range(n_crystal)
     )
+    shown = Frame(**(values | frame))
     return Result(
-        frame=Frame(**(values | frame)),
+        frame=shown,
         peaks=peaks,
         hit=n > 5,
+        inv_d=one_over_d(peaks, shown),
         peak_resolution=float(rng.uniform(0.1, 0.5)) if n else 0.0,
         n_tries=2,
         crystals=crystals,

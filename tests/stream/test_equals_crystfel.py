@@ -17,6 +17,7 @@ import pytest
 from gpuidx.geometry import length_from, parse_geometry
 from gpuidx.model import Crystal, Frame, PeakList, Reflections, Result
 from gpuidx.options import OutputOptions
+from gpuidx.peaks import one_over_d
 from gpuidx.stream.chunk import ChunkWriter
 from gpuidx.stream.reader import read_stream
 from gpuidx.units import wavelength_of_energy
@@ -50,10 +51,12 @@ def result_of(chunk, geometry):
         detector=detector,
         headers=chunk.headers,
     )
+    peaks = PeakList(intensity=chunk.peaks["intensity"], **within(chunk.peaks))
     return Result(
         frame=frame,
-        peaks=PeakList(intensity=chunk.peaks["intensity"], **within(chunk.peaks)),
+        peaks=peaks,
         hit=chunk.hit,
+        inv_d=one_over_d(peaks, frame),
         peak_resolution=chunk.peak_resolution,
         n_tries=chunk.n_tries,
         crystals=tuple(crystal_of(crystal, within) for crystal in chunk.crystals),
