@@ -81,6 +81,8 @@ class Intake:
         When the last message came, by `time.monotonic`.
     last_end
         When the last message was done with.
+    n_lent
+        Slots that a source has which fills them itself, and has not yet.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class Intake:
         self._series = SeriesBegun(slots, lambda slot: self._users.update((slot,)), self._release)
         self._lender = source if isinstance(source, Lender) else None
         self._keeper = source if isinstance(source, Keeper) else None
-        self._n_lent = 0
+        self.n_lent = 0
         self._filled: set[int] = set()
         self._deaths: Counter[int] = Counter()
         self._again: dict[int, tuple[Task, Crash]] = {}
@@ -140,19 +142,25 @@ class Intake:
                 self.slots.give_back(slot)
                 return
 
-    def _receive_lent(self, lender: Lender) -> None:
-        """The same where the source fills slots: lend it some, take those that it has filled."""
+    def lend(self) -> None:
+        """Lend slots to a source that fills them itself."""
+        lender = self._lender
+        if lender is None:
+            return
         most = self.remaining if lender.is_exact else self.slots.count
-        while self._n_lent < most and self.n_free and lender.n_wanted() > 0:
+        while self.n_lent < most and self.n_free and lender.n_wanted() > 0:
             slot = self.slots.take()
             assert slot is not None
-            self._n_lent += 1
+            self.n_lent += 1
             lender.lend(slot)
+
+    def _receive_lent(self, lender: Lender) -> None:
+        """Take the slots that the source has filled."""
         while (filled := lender.filled()) is not None:
             if filled[0] in self._again:
                 self._fetched_again(*filled)
                 continue
-            self._n_lent -= 1
+            self.n_lent -= 1
             if self.remaining or self._keeper is not None:
                 self._filled.add(filled[0])
                 self._begin_with(*filled)

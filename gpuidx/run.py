@@ -278,6 +278,7 @@ class Run:
             if self.intake.remaining:
                 log.info("stopping: finishing the %d frames that were received", self.accounts.in_flight)
         if not self._source_stopped:
+            self.intake.lend()
             self.source.ask(min(self.intake.n_free, self.intake.remaining))
 
     def _collect(self, events: Mapping[Any, int]) -> None:
@@ -300,7 +301,7 @@ class Run:
         if self.record.is_due():
             self.sent_hits.warn()
             queues = {
-                "messages": 1 - self.slots.n_free / self.slots.count,
+                "messages": 1 - (self.slots.n_free + self.intake.n_lent) / self.slots.count,
                 "workers": min(1.0, self.pool.n_task / (self.pool.depth * self.pool.count)),
             }
             use = None

@@ -53,6 +53,7 @@ class Driver:
         self.seen = []
 
     def turn(self):
+        self.intake.lend()
         self.intake.expand()
         self.intake.receive()
 
