@@ -139,9 +139,9 @@ def test_there_is_nothing_to_drop_when_nothing_came():
         assert loop.source.take(loop.slot) is None
 
 
-def test_a_publisher_may_die_and_return():
-    with publisher() as first:
-        address = address_of(first)
+def test_a_publisher_may_die_and_return(tmp_path):
+    address = f"ipc://{tmp_path}/publisher"  # which nobody else takes in the meantime
+    with publisher(address) as first:
         loop = Loop(Unasked([address], True, ["t"])).__enter__()
         wait_for_tags(first, 1)
         first.send_multipart([b"t", frame(1)])
