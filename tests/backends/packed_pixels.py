@@ -103,7 +103,7 @@ def many_sizes(dtype: str) -> list[int]:
 
 
 def small_frame(rng: np.random.Generator) -> Sent:
-    """A small frame of any kind; few have whole blocks of the usual size, for these take the emulator long."""
+    """A small frame of any kind; few have whole blocks of the usual size, which take the emulator long."""
     dtype = str(rng.choice(["u1", "u2", "u4", "i2", "i4"]))
     n_pixel = int(rng.integers(16, 700) if rng.integers(20) else rng.integers(700, 10_000))
     block = int(rng.choice([0, 8, 16, 64, 128, 256]))
