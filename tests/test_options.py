@@ -343,6 +343,11 @@ def test_the_rank_is_in_the_names_of_what_is_written(monkeypatch, words, environ
     assert (ranked.output, ranked.harvest_file) == (f"out.{rank}.stream", f"{rank}.json")
 
 
+def test_a_rank_that_no_name_asks_for_is_refused():
+    with pytest.raises(OptionError, match=r"--rank=3 is for file names with %r"):
+        with_rank(options("--rank=3 -o out.stream"))
+
+
 def test_a_name_that_asks_for_a_rank_where_there_is_none_is_refused(monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)

@@ -8,6 +8,7 @@ field types at run time, so there is no `from __future__ import annotations` in 
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from gpuidx.errors import OptionError
 from gpuidx.options.checks import check_least, check_links, check_sources, check_support, check_values
 from gpuidx.options.every import OPTIONAL_PARTS, OWN, PARTS_VARIABLE, EveryOption
 from gpuidx.options.indexing import IndexOptions
@@ -63,10 +64,12 @@ def with_rank(options: AnyOptions) -> AnyOptions:
     Raises
     ------
     OptionError
-        If a name asks for it, and there is none.
+        If a name asks for it, and there is none; or it was given, and no name asks for it.
     """
     written = {name: getattr(options, name) for name in WRITTEN}
     ranked = {name: text for name, text in written.items() if text is not None and RANK in text}
+    if not ranked and options.rank is not None:
+        raise OptionError(f"--rank={options.rank} is for file names with {RANK}, such as -o out.{RANK}.stream")
     if not ranked:
         return options
     rank = str(rank_of(options.rank))
