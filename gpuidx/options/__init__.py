@@ -69,7 +69,7 @@ def with_rank(options: AnyOptions) -> AnyOptions:
     written = {name: getattr(options, name) for name in WRITTEN}
     ranked = {name: text for name, text in written.items() if text is not None and RANK in text}
     if not ranked and options.rank is not None:
-        raise OptionError(f"--rank={options.rank} is for file names with {RANK}, such as -o out.{RANK}.stream")
+        raise OptionError(f"--rank={options.rank} is for file names with {RANK}, as in -o out.{RANK}.stream")
     if not ranked:
         return options
     rank = str(rank_of(options.rank))
