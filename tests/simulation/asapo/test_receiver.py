@@ -3,9 +3,10 @@
 
 import http.client
 import json
-import queue
 import socket
 import struct
+import subprocess
+import sys
 from contextlib import closing, contextmanager
 
 import pytest
@@ -16,7 +17,7 @@ from gpuidx.simulation.asapo.faults import Fault, Kind
 from gpuidx.simulation.asapo.protocol import AUTHORIZE, DATA_ANSWER, PRODUCER_REQUEST, SEND_DATA, STREAM_INFO
 from gpuidx.simulation.asapo.server import StandIn
 
-WAIT = 5.0
+WAIT = 30.0
 WHO = b"processed%host_1%indexamajig%beamtime%auto%detector_hits%stand-in"
 
 
@@ -88,25 +89,37 @@ def test_answer_to_a_producer_is_lost_but_its_message_is_kept():
         assert list(hits(server).messages) == [1]
 
 
+PRODUCER = """
+import json, os, queue, sys
+import asapo_producer
+
+endpoint, beamtime, source, token = sys.argv[1:]
+told = queue.SimpleQueue()
+producer = asapo_producer.create_producer(
+    endpoint, "processed", beamtime, "auto", source, token, 1, 5000
+)
+meta = {"_data_format": "{}", "größe": 1.5}
+producer.send(
+    3, "a/b.data", b"pixels", user_meta=json.dumps(meta), stream="run1",
+    callback=lambda payload, error: told.put(error),
+)
+assert told.get() is None
+producer.send_stream_finished_flag("run1", 3, "", lambda payload, error: told.put(error))
+assert told.get() is None
+os._exit(0)
+"""
+"""A process of its own: the library's threads outlive the producer, and its server, where they would go on."""
+
+
 def test_library_of_producers_to_library_of_consumers():
     need_library("asapo_consumer")
     need_library("asapo_producer")
-    import asapo_producer
-
-    told = queue.SimpleQueue()
     with StandIn() as server:
-        producer = asapo_producer.create_producer(
-            server.endpoint, "processed", server.beamtime, "auto", server.source, server.token, 1, 5000
+        words = (server.endpoint, server.beamtime, server.source, server.token)
+        subprocess.run(
+            [sys.executable, "-c", PRODUCER, *words], check=True, timeout=WAIT, capture_output=True
         )
         meta = {"_data_format": "{}", "größe": 1.5}
-        producer.send(
-            3, "a/b.data", b"pixels", user_meta=json.dumps(meta), stream="run1",
-            callback=lambda payload, error: told.put(error),
-        )  # fmt: skip
-        assert told.get(timeout=WAIT) is None
-        producer.send_stream_finished_flag("run1", 3, "", lambda payload, error: told.put(error))
-        assert told.get(timeout=WAIT) is None
-        del producer  # ends its threads
         data, message = Consumer(server).get_next("g", meta_only=False, stream="run1", ordered=False)
         assert (data.tobytes(), message["_id"], message["name"]) == (b"pixels", 3, "a/b.data")
         assert message["meta"] == meta
