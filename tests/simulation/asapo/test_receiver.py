@@ -108,7 +108,7 @@ producer.send_stream_finished_flag("run1", 3, "", lambda payload, error: told.pu
 assert told.get() is None
 os._exit(0)
 """
-"""A process of its own: the library's threads outlive the producer, and its server, where they would go on."""
+"""Has a process of its own: the library's threads outlive the producer, and would go on without a server."""
 
 
 def test_library_of_producers_to_library_of_consumers():
