@@ -76,16 +76,16 @@ def _summary(folder: Path, n_frame: int, seconds: float) -> None:
     with read_stream(folder / "demo.stream") as stream:
         chunks = list(stream.chunks)
     cell = read_cell(str(folder / "demo.cell"))
-    found, right, false_hits, angles = 0, 0, 0, []
+    true_hits, found, right, false_hits, angles = 0, 0, 0, 0, []
     for chunk in chunks:
         truth = truths[int(chunk.headers["truth_id"])]
+        true_hits += truth.hit  # some frames are sent several times
         found += chunk.hit and truth.hit
         false_hits += chunk.hit and not truth.hit
         if chunk.crystals and truth.hit:
             good, angle = _compare(chunk, truth, cell.centering)
             right += good
             angles += [angle] if good else []
-    true_hits = sum(truth.hit for truth in truths.values())
     indexed = sum(bool(chunk.crystals) for chunk in chunks)
     picture = _draw(folder, [chunk for chunk in chunks if chunk.crystals][-1])
     print(f"""
