@@ -40,6 +40,9 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=4000)
     parser.add_argument("--ranks", type=int, default=4)
     asked = parser.parse_args()
+    least = 4 * asked.ranks * BEFORE_KILL  # of the first half each gets about as many, but not just
+    if asked.frames < least:
+        parser.error(f"--frames is {asked.frames}; with {asked.ranks} ranks it must be at least {least}")
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
     good = True
     for what in asked.what or CHECKS:
