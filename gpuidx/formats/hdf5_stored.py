@@ -197,7 +197,7 @@ class Stored:
         if not self.place.trusted:
             _check_filters(data, chosen)
         if any(number >= OWN_FILTERS for number, _ in data.filters):
-            import hdf5plugin  # noqa: F401  (registers its filters)
+            import gpuidx.hdf5_filters  # noqa: F401  (registers them)
         if target.flags.c_contiguous and target.flags.writeable and target.dtype == data.dtype:
             data.h5.read_direct(target, chosen)
             return

@@ -29,7 +29,8 @@ def read_dataset(file: str, data: str) -> NDArray[Any]:
         If there is no such data set.
     """
     import h5py  # only workers with masks need it
-    import hdf5plugin  # noqa: F401  (masks are compressed, too)
+
+    import gpuidx.hdf5_filters  # noqa: F401  (masks are compressed, too)
 
     with h5py.File(file, "r") as opened:
         found = opened[data]

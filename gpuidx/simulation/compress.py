@@ -10,6 +10,8 @@ import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
+import gpuidx.hdf5_filters  # noqa: F401  (registers them)
+
 GZIP_LEVEL = 4
 
 

@@ -10,6 +10,7 @@ import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
+import gpuidx.hdf5_filters  # noqa: F401  (registers them)
 from gpuidx.formats.hdf5_peaks import COLUMNS, COUNT
 
 COMPRESSIONS: dict[str, Mapping[str, Any]] = {
