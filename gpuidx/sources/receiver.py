@@ -37,10 +37,9 @@ def receive(port: Port, slots: Slots, stop: SharedTable, options: LinkOptions, m
         if stop.row(0)[0] and not stopped:
             stopped = True
             source.stop()
-        if options.zmq_request is not None:  # beforehand: who dies in `ask` may have asked
+        if options.zmq_request is not None:  # beforehand, and at most: who dies may have asked
             port.counters[UNDER_WAY] = min(len(free), options.zmq_requests)
         source.ask(len(free))
-        port.counters[UNDER_WAY] = source.pending()
         source.notice(dict(poller.poll(TURN_MS)))
         port.counters[CONNECTED] = source.connected()
         port.counters[NOTED] = n_noted + sum(source.notes.values())
