@@ -36,15 +36,12 @@ from gpuidx.handover import (
 )
 from gpuidx.model import Found, Frame
 from gpuidx.options import Options
-from gpuidx.tasks import mask_in
+from gpuidx.tasks import SERIES_AT_A_TIME, mask_in
 
 log = logging.getLogger(__name__)
 
 BETWEEN_LOOKS = 2e-4
 """Seconds between two looks whether a batch is done."""
-
-SERIES_AT_A_TIME = 2
-"""One that ends, and the next."""
 
 NO_ROOM = "more peaks, lattices or detector positions than there is room for, one out of range, or damaged"
 UNUSABLE = "a detector that cannot be"

@@ -12,10 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gpuidx.flow.slots import Slots
-from gpuidx.tasks import parts_in
-
-AT_A_TIME = 2
-"""Series that are kept: one that ends, and the next."""
+from gpuidx.tasks import SERIES_AT_A_TIME, parts_in
 
 FEW_SLOTS = 4
 """With so many slots or fewer there is only room for one."""
@@ -45,7 +42,7 @@ class SeriesBegun:
 
     def __init__(self, slots: Slots, hold: Callable[[int], None], release: Callable[[int], None]) -> None:
         self._slots, self._hold, self._release = slots, hold, release
-        self._most = AT_A_TIME if slots.count > FEW_SLOTS else 1
+        self._most = SERIES_AT_A_TIME if slots.count > FEW_SLOTS else 1
         self._count = 0
         self._kept: list[Series] = []
         self._by_connection: dict[int, Series] = {}

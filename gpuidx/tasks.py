@@ -21,6 +21,9 @@ ALIGNMENT = 16
 SEVERAL = "several"
 """A worker's answer to a message with more than one frame, with their number; nothing was done yet."""
 
+SERIES_AT_A_TIME = 2
+"""Of which something is kept: one that ends, and the next."""
+
 ONLY = -1
 """As number of the frame: the message has not been looked into, and may have more than one."""
 

@@ -103,16 +103,24 @@ def test_a_message_too_large_for_a_slot_is_rejected():
         assert loop.reasons == ["too large", ""]
 
 
+def drop(loop: Loop, count: int) -> None:
+    """Turn until so many messages were dropped, as while no slot is free."""
+    dropped = 0
+
+    def is_enough() -> bool:
+        nonlocal dropped
+        while dropped < count and loop.source.ready():
+            dropped += loop.source.drop()
+        return dropped == count
+
+    loop.until(is_enough, take=False)
+
+
 def test_messages_are_dropped_one_by_one_while_no_slot_is_free():
     with subscribed("", with_image=False) as (socket, loop):
         for i in range(10):
             socket.send(frame(i))
-        loop.until(loop.source.ready, take=False)
-        dropped = 0
-        while dropped < 4:
-            loop.turn(take=False)
-            while dropped < 4 and loop.source.ready():
-                dropped += loop.source.drop()
+        drop(loop, 4)
         loop.receive(6)
         assert loop.numbers == [4, 5, 6, 7, 8, 9]
 
@@ -122,11 +130,7 @@ def test_the_start_of_a_series_is_kept_while_frames_are_dropped():
     with subscribed("", with_image=False) as (socket, loop):
         for message in (frame(0), starts[0], frame(1), starts[1], frame(2), frame(3)):
             socket.send(message)
-        dropped = 0
-        while dropped < 3:
-            loop.turn(take=False)
-            while dropped < 3 and loop.source.ready():
-                dropped += loop.source.drop()
+        drop(loop, 3)
         loop.receive(2)
         assert loop.data == [starts[1], frame(3)]
 
